@@ -1,0 +1,127 @@
+"""Boxes `(x1, y1, x2, y2)` as `(n, 4)` float64 arrays, relative to the frame unless named otherwise.
+
+All functions work row by row: row i of the first argument against row i of the second.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def as_boxes(boxes) -> np.ndarray:
+    """Return `boxes` as an `(n, 4)` float64 array.
+
+    >>> as_boxes([0.1, 0.2, 0.3, 0.4]).shape
+    (1, 4)
+    >>> as_boxes([]).shape
+    (0, 4)
+    """
+    return np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+
+
+def from_xywh(boxes_xywh) -> np.ndarray:
+    """Turn `(x, y, width, height)` rows into corner rows, in the same unit.
+
+    >>> from_xywh([10, 20, 30, 40])
+    array([[10., 20., 40., 60.]])
+    """
+    x, y, w, h = as_boxes(boxes_xywh).T
+    return np.stack([x, y, x + w, y + h], axis=1)
+
+
+def to_xywh(boxes) -> np.ndarray:
+    """Turn corner rows into `(x, y, width, height)` rows, in the same unit.
+
+    >>> to_xywh([10, 20, 40, 60])
+    array([[10., 20., 30., 40.]])
+    """
+    x1, y1, x2, y2 = as_boxes(boxes).T
+    return np.stack([x1, y1, x2 - x1, y2 - y1], axis=1)
+
+
+def from_px(boxes_px, width: float, height: float) -> np.ndarray:
+    """Divide pixel corners by the frame's size, giving relative corners.
+
+    >>> from_px([64, 36, 320, 360], width=640, height=360)
+    array([[0.1, 0.1, 0.5, 1. ]])
+    """
+    return as_boxes(boxes_px) / [width, height, width, height]
+
+
+def to_px(boxes, width: float, height: float) -> np.ndarray:
+    """Multiply relative corners by the frame's size, giving pixel corners (not rounded).
+
+    >>> to_px([0.1, 0.1, 0.5, 1.0], width=640, height=360)
+    array([[ 64.,  36., 320., 360.]])
+    """
+    return as_boxes(boxes) * [width, height, width, height]
+
+
+def clip(boxes) -> np.ndarray:
+    """Clamp relative corners to the frame, [0, 1].
+
+    >>> clip([-0.5, 0.25, 0.5, 1.5])
+    array([[0.  , 0.25, 0.5 , 1.  ]])
+    """
+    return np.clip(as_boxes(boxes), 0.0, 1.0)
+
+
+def area(boxes) -> np.ndarray:
+    """Area of each box, `(n,)`; 0 where a side is not positive (a degenerate box).
+
+    >>> area([[0, 0, 0.5, 0.5], [0.5, 0, 0.2, 1]])
+    array([0.25, 0.  ])
+    """
+    x1, y1, x2, y2 = as_boxes(boxes).T
+    return np.maximum(x2 - x1, 0.0) * np.maximum(y2 - y1, 0.0)
+
+
+def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    top_left = np.maximum(a[:, :2], b[:, :2])
+    bottom_right = np.minimum(a[:, 2:], b[:, 2:])
+    sides = np.maximum(bottom_right - top_left, 0.0)
+    # A degenerate box holds no point, so it meets nothing, even inside another box.
+    return np.where((area(a) > 0) & (area(b) > 0), sides[:, 0] * sides[:, 1], 0.0)
+
+
+def iou(a, b) -> np.ndarray:
+    """Intersection over union of paired boxes, `(n,)` in [0, 1]; 0 where the union is empty.
+
+    >>> iou([0, 0, 0.5, 1.0], [0.25, 0, 0.75, 1.0])
+    array([0.33333333])
+    """
+    a, b = as_boxes(a), as_boxes(b)
+    inter = _intersection(a, b)
+    union = area(a) + area(b) - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def giou(a, b) -> np.ndarray:
+    """Generalised IoU of paired boxes, `(n,)` in [-1, 1].
+
+    GIoU = IoU - (|C| - |A ∪ B|) / |C|, C the smallest box around all corners of A and B
+    (Rezatofighi et al. 2019). Degenerate boxes have area 0 but still stretch C; where C itself
+    is empty, GIoU is 1 for equal corners and -1 otherwise.
+
+    >>> giou([0, 0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0])
+    array([-0.5])
+    """
+    a, b = as_boxes(a), as_boxes(b)
+    inter = _intersection(a, b)
+    union = area(a) + area(b) - inter
+    corners = np.concatenate([a.reshape(-1, 2, 2), b.reshape(-1, 2, 2)], axis=1)  # (n, 4, 2)
+    sides = corners.max(axis=1) - corners.min(axis=1)
+    hull = sides[:, 0] * sides[:, 1]
+    overlap = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    waste = np.divide(hull - union, hull, out=np.zeros_like(hull), where=hull > 0)
+    empty_hull = np.where((a == b).all(axis=1), 1.0, -1.0)
+    return np.where(hull > 0, overlap - waste, empty_hull)
+
+
+def l1(a, b) -> np.ndarray:
+    """Sum of the four absolute differences of paired boxes, `(n,)` in [0, 4] for relative boxes.
+
+    >>> l1([0, 0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0])
+    array([2.])
+    """
+    return np.abs(as_boxes(a) - as_boxes(b)).sum(axis=1)
