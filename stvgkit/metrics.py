@@ -1,0 +1,518 @@
+"""Metrics: how well predicted tubes match gold tubes, under five named protocols.
+
+Per sample, with S_i the frames in both spans and S_u the frames in either:
+
+    tIoU    = |S_i| / |S_u|
+    vIoU    = (1 / |S_u|) * sum over f in S_i of IoU(pred_f, gold_f)
+    gt_vIoU = (1 / |gold frames|) * sum over gold frames of IoU(pred_f, gold_f)
+
+Over samples: m_tIoU, m_vIoU and gt_vIoU are means, vIoU@R is the share with vIoU strictly greater
+than R. A sample without a prediction, or whose completion does not parse, scores 0 in all of them.
+
+Evaluators in the field differ by a frame here and there, so every number names its protocol:
+`default`, `hcstvg`, `stcat`, `tubedetr`, `vue-stg`. `PROTOCOLS` maps each name to the function
+whose docstring says exactly what it counts.
+
+All samples are scored at once: their frames are laid end to end and matched by one binary search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stvgkit.boxes import area, iou
+from stvgkit.tubes import Span, Tube
+
+if TYPE_CHECKING:
+    from stvgkit.datasets import Sample
+    from stvgkit.predictions import Prediction
+
+THRESHOLDS = (0.3, 0.5)
+_NOTHING = Tube([], [])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Predicted and gold tubes of n samples, laid end to end; what every protocol counts on.
+
+    A span is a row `(first, last)`, both inclusive. `owner` and `frame` say for each matched
+    frame, one that has a box in both tubes, whose it is and which; `overlap` is the IoU there.
+    """
+
+    preds: Sequence[Tube]
+    golds: Sequence[Tube]
+    pred_spans: np.ndarray  # (n, 2)
+    gold_spans: np.ndarray  # (n, 2)
+    grids: Sequence[np.ndarray] | None  # per sample, the frames that `tubedetr` looks at
+    owner: np.ndarray  # (m,) sample of each matched frame
+    frame: np.ndarray  # (m,)
+    overlap: np.ndarray  # (m,) IoU
+
+    def total(self, keep: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Sum of the overlaps of each sample, over the matched frames in `keep`, `(n,)`."""
+        return np.bincount(self.owner[keep], self.overlap[keep], minlength=len(self.golds))
+
+    def count(self) -> np.ndarray:
+        """Number of matched frames of each sample, `(n,)`."""
+        return np.bincount(self.owner, minlength=len(self.golds))
+
+    def gold_boxes(self) -> np.ndarray:
+        """Number of gold boxes of each sample, `(n,)`."""
+        return np.fromiter(map(len, self.golds), np.int64, len(self.golds))
+
+
+def _span_rows(spans: Sequence[Span | None], tubes: Sequence[Tube]) -> np.ndarray:
+    given = (t.span if s is None else s for s, t in zip(spans, tubes, strict=True))
+    return np.array([(s.start, s.end) for s in given], dtype=np.int64).reshape(-1, 2)
+
+
+def _flatten(tubes: Sequence[Tube]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    lengths = np.fromiter((len(tube.frames) for tube in tubes), np.int64, len(tubes))
+    owner = np.repeat(np.arange(len(tubes)), lengths)
+    if not len(owner):
+        return owner, np.empty(0, np.int64), np.empty((0, 4))
+    return (
+        owner,
+        np.concatenate([tube.frames for tube in tubes]),
+        np.concatenate([tube.boxes for tube in tubes]),
+    )
+
+
+def _match(preds: Sequence[Tube], golds: Sequence[Tube]) -> tuple[np.ndarray, ...]:
+    """The frames with a box in both tubes: owner, frame, predicted box, gold box."""
+    pred_owner, pred_frame, pred_boxes = _flatten(preds)
+    owner, frame, boxes = _flatten(golds)
+    if not len(owner):
+        return owner, frame, boxes, boxes
+    low, high = frame.min(), frame.max()
+    # Frames beyond every gold frame match nothing; without them the key below cannot overflow.
+    near = (pred_frame >= low) & (pred_frame <= high)
+    stride = high - low + 1
+    pred_key = pred_owner[near] * stride + (pred_frame[near] - low)
+    key = owner * stride + (frame - low)
+    place = np.searchsorted(pred_key, key)  # both keys increase strictly, as frames do in a tube
+    place[place == len(pred_key)] = 0
+    found = pred_key[place] == key if len(pred_key) else np.zeros(len(key), dtype=bool)
+    return owner[found], frame[found], pred_boxes[near][place[found]], boxes[found]
+
+
+def _divide(top: np.ndarray, bottom: np.ndarray, empty: float) -> np.ndarray:
+    """`top / bottom` with `empty` where the bottom is not positive."""
+    out = np.full(len(top), empty)
+    return np.divide(top, bottom, out=out, where=np.asarray(bottom) > 0)
+
+
+def _half_open(pairs: Pairs, gold_end: int) -> tuple[np.ndarray, ...]:
+    """Predicted [s, e + 1) and gold [s, e + gold_end): both starts and ends, overlap, tIoU."""
+    p0, p1 = pairs.pred_spans[:, 0], pairs.pred_spans[:, 1] + 1
+    g0, g1 = pairs.gold_spans[:, 0], pairs.gold_spans[:, 1] + gold_end
+    inter = np.maximum(np.minimum(p1, g1) - np.maximum(p0, g0), 0)
+    union = np.maximum(p1 - p0, 0) + (g1 - g0) - inter
+    return p0, p1, g0, g1, union, _divide(inter, union, 0.0)
+
+
+def _inside(pairs: Pairs, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Which matched frames lie in their sample's [start, end)."""
+    return (pairs.frame >= start[pairs.owner]) & (pairs.frame < end[pairs.owner])
+
+
+def default_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
+    """Score every video frame, both ends of a span inclusive, so a perfect tube scores exactly 1.
+
+    |S_i| and |S_u| count frames of the spans. A frame inside the gold span that carries no gold
+    box (some VidSTG targets leave the picture) cannot be compared, so it counts in tIoU and is
+    left out of vIoU; a frame without a predicted box counts as IoU 0.
+
+    Gold on frames 1-3, predicted on 2-4 with the same boxes: S_i = {2, 3}, S_u = {1, 2, 3, 4}.
+
+    >>> box = [0.1, 0.1, 0.5, 0.5]
+    >>> score_tube(Tube([2, 3, 4], [box] * 3), Tube([1, 2, 3], [box] * 3))
+    {'tIoU': 0.5, 'vIoU': 0.5, 'gt_vIoU': 0.6666666666666666}
+    """
+    p0, p1, g0, g1, union, tiou = _half_open(pairs, gold_end=1)
+    gold_boxes = pairs.gold_boxes()
+    seen = union - ((g1 - g0) - gold_boxes)
+    both = _inside(pairs, np.maximum(p0, g0), np.minimum(p1, g1))
+    bare = np.where(gold_boxes > 0, 0.0, np.nan)  # no gold box: space cannot be scored
+    return {
+        "tIoU": tiou,
+        "vIoU": _divide(pairs.total(both), seen, 0.0) + bare,
+        "gt_vIoU": _divide(pairs.total(), gold_boxes, np.nan),
+    }
+
+
+def hcstvg_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
+    """Count as HC-STVG's own `eval_hcvg.py`: common boxes over the hull of both spans.
+
+    tIoU = (number of frames with a box in both) / hull, vIoU = (sum of their IoU) / hull, with
+    hull = last frame of either - first frame of either + 1. So a predicted span without boxes
+    earns no tIoU. (gt_vIoU is not part of the official script; it is as in the default protocol.)
+
+    Gold on frames 1-3, predicted on 2-4 without a box on 3: one common frame, a hull of four.
+
+    >>> box = [0.1, 0.1, 0.5, 0.5]
+    >>> score_tube(Tube([2, 4], [box] * 2), Tube([1, 2, 3], [box] * 3), protocol="hcstvg")
+    {'tIoU': 0.25, 'vIoU': 0.25, 'gt_vIoU': 0.3333333333333333}
+    """
+    start = np.minimum(pairs.pred_spans[:, 0], pairs.gold_spans[:, 0])
+    end = np.maximum(pairs.pred_spans[:, 1], pairs.gold_spans[:, 1])
+    hull = end - start + 1
+    total = pairs.total()
+    return {
+        "tIoU": _divide(pairs.count(), hull, 0.0),
+        "vIoU": _divide(total, hull, 0.0),
+        "gt_vIoU": _divide(total, pairs.gold_boxes(), np.nan),
+    }
+
+
+def stcat_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
+    """Count as STCAT, CG-STVG and TA-STVG: every frame, the gold's last frame never counted.
+
+    These evaluators store the gold span as [s, e] with e the last frame, then use it as if e were
+    exclusive, while the prediction is [s, e + 1). A perfect tube of n frames therefore gets
+    tIoU = vIoU = (n - 1) / n; published numbers carry this. A frame without a predicted box counts
+    as IoU 0.
+
+    Gold on frames 1-3, predicted the same: S_i = {1, 2}, S_u = {1, 2, 3}.
+
+    >>> tube = Tube([1, 2, 3], [[0.1, 0.1, 0.5, 0.5]] * 3)
+    >>> score_tube(tube, tube, protocol="stcat")
+    {'tIoU': 0.6666666666666666, 'vIoU': 0.6666666666666666, 'gt_vIoU': 1.0}
+    """
+    p0, p1, g0, g1, _, tiou = _half_open(pairs, gold_end=0)
+    hull = np.maximum(p1, g1) - np.minimum(p0, g0)
+    both = _inside(pairs, np.maximum(p0, g0), np.minimum(p1, g1))
+    return {
+        "tIoU": tiou,
+        "vIoU": pairs.total(both) / np.maximum(hull, 1),
+        "gt_vIoU": _divide(pairs.total(), pairs.gold_boxes(), np.nan),
+    }
+
+
+def tubedetr_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
+    """Count as TubeDETR (its corrected evaluator): boxes on frames sampled at 5 fps only.
+
+    tIoU is that of the default protocol, on all frames. vIoU and gt_vIoU look at the sampled
+    frames (`sampled_grid`) alone: sum of IoU over those in both spans, divided by the number of
+    those in the hull of both.
+
+    Gold on frames 1-3, predicted on 2-4, frames 0, 2, 4 sampled: S_i = {2}, S_u = {2, 4}.
+
+    >>> box = [0.1, 0.1, 0.5, 0.5]
+    >>> pred, gold = Tube([2, 3, 4], [box] * 3), Tube([1, 2, 3], [box] * 3)
+    >>> score_tube(pred, gold, protocol="tubedetr", grid=[0, 2, 4])
+    {'tIoU': 0.5, 'vIoU': 0.5, 'gt_vIoU': 1.0}
+    """
+    if pairs.grids is None:
+        raise ValueError("protocol tubedetr needs the sampled frames of each video (grids)")
+    p0, p1, g0, g1, _, tiou = _half_open(pairs, gold_end=1)
+    start, end = np.minimum(p0, g0), np.maximum(p1, g1)
+    n = len(pairs.golds)
+    seen, gold_seen = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    sampled = np.zeros(len(pairs.owner), dtype=bool)
+    edges = np.searchsorted(pairs.owner, np.arange(n + 1))
+    for i, grid in enumerate(pairs.grids):
+        mine = slice(edges[i], edges[i + 1])
+        sampled[mine] = np.isin(pairs.frame[mine], grid)
+        seen[i] = np.count_nonzero((grid >= start[i]) & (grid < end[i]))
+        gold_seen[i] = np.count_nonzero(np.isin(pairs.golds[i].frames, grid))
+    both = _inside(pairs, np.maximum(p0, g0), np.minimum(p1, g1)) & sampled
+    return {
+        "tIoU": tiou,
+        "vIoU": pairs.total(both) / np.maximum(seen, 1),
+        "gt_vIoU": pairs.total(sampled) / np.maximum(gold_seen, 1),
+    }
+
+
+def vue_stg_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
+    """Count as VUE-STG's `evaluate.py`: frames are seconds, only those with a box of some area.
+
+    With P and G the predicted and the gold seconds, I = P & G, U = P | G and s the sum of IoU
+    over I: t_Precision = |I|/|P|, t_Recall = |I|/|G|, t_IoU = |I|/|U|, v_Precision = s/|P|,
+    v_Recall = s/|G|, v_IoU = s/|U|, v_IoU_Int = s/|I|. Spans play no part: gaps are gaps.
+    A query without a prediction scores 0 in recall and IoU. Where the bottom is 0, precision and
+    v_IoU_Int are undefined and stay out of the mean, which is what the published table does.
+
+    Gold at seconds 1-3, predicted at 2-4 with the same boxes: |I| = 2, |U| = 4.
+
+    >>> box = [0.1, 0.1, 0.5, 0.5]
+    >>> pred, gold = Tube([2, 3, 4], [box] * 3), Tube([1, 2, 3], [box] * 3)
+    >>> scores = score_tube(pred, gold, protocol="vue-stg")
+    >>> scores["t_IoU"], scores["v_IoU"], scores["v_IoU_Int"]
+    (0.5, 0.5, 1.0)
+    """
+    n = len(pairs.golds)
+    pred_owner, _, pred_boxes = _flatten(pairs.preds)
+    gold_owner, _, gold_boxes = _flatten(pairs.golds)
+    pred = np.bincount(pred_owner[area(pred_boxes) > 0], minlength=n)
+    gold = np.bincount(gold_owner[area(gold_boxes) > 0], minlength=n)
+    common = pairs.count()
+    union = pred + gold - common
+    total = pairs.total()
+    return {
+        "t_Precision": _divide(common, pred, np.nan),
+        "t_Recall": _divide(common, gold, np.nan),
+        "t_IoU": _divide(common, union, np.nan),
+        "v_Precision": _divide(total, pred, np.nan),
+        "v_Recall": _divide(total, gold, np.nan),
+        "v_IoU": _divide(total, union, np.nan),
+        "v_IoU_Int": _divide(total, common, np.nan),
+    }
+
+
+PROTOCOLS = {
+    "default": default_protocol,
+    "hcstvg": hcstvg_protocol,
+    "stcat": stcat_protocol,
+    "tubedetr": tubedetr_protocol,
+    "vue-stg": vue_stg_protocol,
+}
+
+
+def score_tubes(
+    preds: Sequence[Tube | None],
+    golds: Sequence[Tube | None],
+    protocol: str = "default",
+    *,
+    pred_spans: Sequence[Span | None] | None = None,
+    gold_spans: Sequence[Span | None] | None = None,
+    grids: Sequence[Any] | None = None,
+) -> dict[str, np.ndarray]:
+    """Score n predicted tubes against n gold tubes at once; each metric is an array `(n,)`.
+
+    A span defaults to its tube's first to last frame; give it where it says more than the boxes
+    do (an answered time span with a box missing, a gold span without any box). `None` among
+    `preds` is a missing or unparsable prediction and scores 0. A gold tube of `None` (times known,
+    boxes not) has vIoU NaN. `grids` holds the sampled frames of each video, for `tubedetr`.
+    Raises `ValueError` for an unknown protocol or lists of unequal length.
+
+    >>> tube = Tube([1, 2], [[0, 0, 0.5, 0.5]] * 2)
+    >>> score_tubes([tube, None], [tube, tube])["vIoU"]
+    array([1., 0.])
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    n = len(golds)
+    pred_spans = [None] * n if pred_spans is None else pred_spans
+    gold_spans = [None] * n if gold_spans is None else gold_spans
+    if not len(preds) == len(pred_spans) == len(gold_spans) == n:
+        raise ValueError("predictions, gold tubes and spans must be equally many")
+    preds = [_NOTHING if tube is None else tube for tube in preds]
+    golds = [_NOTHING if tube is None else tube for tube in golds]
+    owner, frame, pred_boxes, gold_boxes = _match(preds, golds)
+    if protocol == "vue-stg":  # there, a box without area is no box
+        solid = (area(pred_boxes) > 0) & (area(gold_boxes) > 0)
+        owner, frame = owner[solid], frame[solid]
+        pred_boxes, gold_boxes = pred_boxes[solid], gold_boxes[solid]
+    gold_rows, pred_rows = _span_rows(gold_spans, golds), _span_rows(pred_spans, preds)
+    grids = None if grids is None else [np.asarray(grid, dtype=np.int64) for grid in grids]
+    overlap = iou(pred_boxes, gold_boxes)
+    return PROTOCOLS[protocol](
+        Pairs(preds, golds, pred_rows, gold_rows, grids, owner, frame, overlap)
+    )
+
+
+def score_tube(
+    pred: Tube | None,
+    gold: Tube | None,
+    protocol: str = "default",
+    *,
+    pred_span: Span | None = None,
+    gold_span: Span | None = None,
+    grid: Any | None = None,
+) -> dict[str, float]:
+    """Score one predicted tube against one gold tube; see `score_tubes`.
+
+    One frame of three is common, with IoU 1/2:
+
+    >>> gold = Tube([1, 2], [[0, 0, 0.5, 0.5]] * 2)
+    >>> score_tube(Tube([2, 3], [[0, 0, 0.5, 1.0]] * 2), gold)["vIoU"]
+    0.16666666666666666
+    """
+    scores = score_tubes(
+        [pred],
+        [gold],
+        protocol,
+        pred_spans=[pred_span],
+        gold_spans=[gold_span],
+        grids=None if grid is None else [grid],
+    )
+    return {name: float(values[0]) for name, values in scores.items()}
+
+
+def sampled_grid(window: Span, fps: float) -> np.ndarray:
+    """The frames that TubeDETR scores: one at each crossing of a 1/5 s mark, at most 200, `(k,)`.
+
+    As in its data loaders, the last frame of the window is never among them unless it is the
+    first, and where more than 200 remain, 200 are picked evenly.
+
+    >>> sampled_grid(Span(0, 30), fps=30.0)
+    array([ 0,  6, 12, 18, 24])
+    """
+    rate = min(5.0 / fps, 1.0)
+    frames = np.arange(window.start, max(window.end, window.start + 1), dtype=np.int64)
+    marks = (frames * rate).astype(np.int64)
+    grid = frames[np.concatenate([[True], np.diff(marks) > 0])]
+    return grid if len(grid) <= 200 else grid[np.arange(200) * len(grid) // 200]
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Mean over the defined values; None where there is none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else None
+
+
+def _averages(scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    if "vIoU" not in scores:  # vue-stg: the published names, each a mean
+        return {name: _mean(values) for name, values in scores.items()}
+    volume = scores["vIoU"]
+    known = volume[~np.isnan(volume)]
+    return {
+        "m_tIoU": _mean(scores["tIoU"]),
+        "m_vIoU": _mean(volume),
+        **{f"vIoU@{r}": _mean((known > r).astype(np.float64)) for r in THRESHOLDS},
+        "gt_vIoU": _mean(scores["gt_vIoU"]),
+    }
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores over samples, as `stvgkit score --json` writes them; fractions of 1.
+
+    `groups` is `{group: {name: {"samples": n, metric: value, ...}}}`. A metric that is defined on
+    no sample (vIoU where a benchmark ships no boxes) is None.
+    """
+
+    protocol: str
+    samples: int
+    unparsed: int
+    missing: int
+    metrics: dict[str, float | None]
+    groups: dict[str, dict[str, dict[str, Any]]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain dictionaries, ready for JSON."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """The report as lines of text: one row for all samples, then one for each group."""
+        rows = [("all samples", {"samples": self.samples, **self.metrics})]
+        for group, names in self.groups.items():
+            rows += [(f"{group}: {name}", row) for name, row in names.items()]
+        width = max(len(label) for label, _ in rows)
+        lines = [
+            f"protocol {self.protocol}: {self.samples} samples, {self.missing} without a "
+            f"prediction, {self.unparsed} not parsed (both score 0)",
+            "",
+            " ".join([" " * width, f"{'samples':>8}", *(f"{name:>11}" for name in self.metrics)]),
+        ]
+        for label, row in rows:
+            cells = ("-" if row[name] is None else f"{row[name]:.3f}" for name in self.metrics)
+            line = [f"{label:<{width}}", f"{row['samples']:>8}", *(f"{cell:>11}" for cell in cells)]
+            lines.append(" ".join(line))
+        return "\n".join(lines)
+
+
+def summarize(
+    scores: Mapping[str, np.ndarray],
+    protocol: str = "default",
+    *,
+    groups: Sequence[Mapping[str, str]] | None = None,
+    unparsed: int = 0,
+    missing: int = 0,
+) -> Report:
+    """Average the arrays of `score_tubes` over all samples and over each named group.
+
+    `groups` names each sample's groups, such as `{"query": "declarative"}`.
+
+    >>> tube = Tube([1, 2], [[0, 0, 0.5, 0.5]] * 2)
+    >>> scores = score_tubes([tube, None], [tube, tube])
+    >>> report = summarize(scores, groups=[{"query": "a"}, {"query": "b"}], missing=1)
+    >>> report.metrics["m_vIoU"], report.groups["query"]["b"]["m_vIoU"]
+    (0.5, 0.0)
+    """
+    count = len(next(iter(scores.values())))
+    members: dict[str, dict[str, list[int]]] = {}
+    for i, names in enumerate(groups or ()):
+        for group, name in names.items():
+            members.setdefault(group, {}).setdefault(name, []).append(i)
+
+    def row(chosen: list[int]) -> dict[str, Any]:
+        part = {name: values[chosen] for name, values in scores.items()}
+        return {"samples": len(chosen), **_averages(part)}
+
+    return Report(
+        protocol,
+        count,
+        unparsed,
+        missing,
+        _averages(scores),
+        {
+            group: {name: row(chosen) for name, chosen in sorted(names.items())}
+            for group, names in members.items()
+        },
+    )
+
+
+OBJECT_SIZES = ((0.10, "<10%"), (0.30, "10-30%"), (np.inf, ">=30%"))
+GOLD_LENGTHS = ((3, "<3s"), (10, "3-10s"), (60, "10-60s"), (np.inf, ">=60s"))
+
+
+def bin_name(value: float, bins: Sequence[tuple[float, str]]) -> str:
+    """The name of the first bin whose upper edge, not included, lies above `value`.
+
+    >>> bin_name(3, GOLD_LENGTHS)
+    '3-10s'
+    """
+    return next(name for edge, name in bins if value < edge)
+
+
+def sample_groups(sample: Sample) -> dict[str, str]:
+    """The groups under which a sample is reported: object size, gold length, and its own.
+
+    Object size is the mean area of the gold boxes as a share of the frame, gold length the seconds
+    of the gold span; the bins are VUE-STG's. The sample's own groups come on top and win.
+    """
+    groups = {"gold length": bin_name(len(sample.span) / sample.fps, GOLD_LENGTHS)}
+    if sample.tube is not None and len(sample.tube):
+        groups["object size"] = bin_name(float(area(sample.tube.boxes).mean()), OBJECT_SIZES)
+    return {**groups, **sample.groups}
+
+
+def score_samples(
+    samples: Sequence[Sample],
+    predictions: Mapping[str, Prediction],
+    protocol: str = "default",
+) -> Report:
+    """Score predictions, keyed by sample id, against samples; what `stvgkit score` does.
+
+    A sample whose id is absent counts as missing, one whose `tube` is None as unparsed; both
+    score 0. Predictions for other ids play no part.
+
+    >>> from stvgkit.datasets import Sample
+    >>> from stvgkit.predictions import Prediction
+    >>> tube = Tube([1, 2], [[0, 0, 0.5, 0.5]] * 2)
+    >>> sample = Sample("a", "the dog", None, 640, 360, 2.0, Span(0, 9), tube.span, tube)
+    >>> score_samples([sample], {"a": Prediction(tube)}).metrics["m_vIoU"]
+    1.0
+    """
+    found = [predictions.get(sample.id) for sample in samples]
+    scores = score_tubes(
+        [None if p is None else p.tube for p in found],
+        [sample.tube for sample in samples],
+        protocol,
+        pred_spans=[None if p is None else p.span for p in found],
+        gold_spans=[sample.span for sample in samples],
+        grids=[sampled_grid(s.window, s.fps) for s in samples] if protocol == "tubedetr" else None,
+    )
+    return summarize(
+        scores,
+        protocol,
+        groups=[sample_groups(sample) for sample in samples],
+        unparsed=sum(p is not None and p.tube is None for p in found),
+        missing=found.count(None),
+    )
