@@ -1,6 +1,7 @@
-"""Boxes `(x1, y1, x2, y2)` as `(n, 4)` float64 arrays, relative to the frame unless named otherwise.
+"""Boxes `(x1, y1, x2, y2)` as `(n, 4)` arrays, relative to the frame unless named otherwise.
 
-All functions work row by row: row i of the first argument against row i of the second.
+All arrays are float64, and functions work row by row: row i of the first argument against row i of
+the second.
 """
 
 from __future__ import annotations

@@ -1,0 +1,238 @@
+"""The five geometric rewards of STVG-o1 (arXiv 2511.21375, Eq. 3-10), for people and for TRL.
+
+    R_f = 1 if the whole completion matches the format, else 0
+    R_c = 1 if both lists hold exactly the indices t_s..t_e, each once, in order, else 0
+    R_t = |T_pred ∩ T_gold| / |T_pred ∪ T_gold|          on whole frames, ends inclusive
+    R_spa(B) = mean over i in T_pred ∩ T_gold of GIoU(b_i, g_i) - ||b_i - g_i||_1,  0 if none
+    R_s = R_spa(think) + R_spa(pred)
+    R_k = max(R_spa(pred) - R_spa(think), 0)
+    R   = R_f + R_c + R_t + R_s + 0.5 R_k                 at most 5, for a perfect answer
+
+What the paper leaves open, settled here: the L1 norm is the sum over the four relative
+coordinates; a box missing inside the overlap counts as the worst box there is (-5), so leaving one
+out never pays; a reversed span (t_e < t_s) earns R_f alone; a completion that breaks the format
+earns 0 in all five. Gold boxes outside the frame are clamped to it, as the model's are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import lru_cache, partial
+
+import numpy as np
+
+from stvgkit.answers import Answer, CoordinateSpace, parse_answer
+from stvgkit.boxes import clip, giou, l1
+from stvgkit.errors import InputError
+from stvgkit.tubes import Tube
+
+REWARD_WEIGHTS = [1.0, 1.0, 1.0, 1.0, 0.5]
+"""Weights of `REWARDS` in the sum (Eq. 10), for TRL's `reward_weights`."""
+
+# The paired terms of R_spa, and the least each can give, which a missing box earns.
+_SPATIAL_TERMS = {
+    "both": (lambda a, b: giou(a, b) - l1(a, b), -5.0),
+    "giou": (giou, -1.0),
+    "l1": (lambda a, b: -l1(a, b), -4.0),
+}
+
+
+@dataclass(frozen=True)
+class RewardBreakdown:
+    """The five rewards of one completion and their weighted sum.
+
+    `think` is R_k before its weight; `total` includes the weight.
+    """
+
+    format: float = 0.0
+    consistency: float = 0.0
+    temporal: float = 0.0
+    spatial: float = 0.0
+    think: float = 0.0
+    total: float = 0.0
+
+    def __repr__(self) -> str:
+        values = ", ".join(
+            f"{field.name}={getattr(self, field.name):.3f}" for field in fields(self)
+        )
+        return f"RewardBreakdown({values})"
+
+
+def score_answer(
+    text: str,
+    target: Tube,
+    space: CoordinateSpace,
+    *,
+    spatial: str = "both",
+    lambda_k: float = 0.5,
+    think: bool = True,
+) -> RewardBreakdown:
+    """Score one completion against the gold tube, whose frames are indices of shown frames.
+
+    `spatial` picks the terms of R_spa: `both`, `giou` or `l1`. `lambda_k` weighs R_k.
+    `think=False` is the format without the think list: R_s has the final boxes only and R_k is 0.
+    T_gold runs from the target's first to its last frame; frames of it without a gold box count
+    for R_t and not for R_spa. Total lies in [-8, 5] for the paper's settings.
+
+    >>> gold = Tube([5, 6], [[0, 0, 0.5, 0.5], [0.1, 0, 0.6, 0.5]])
+    >>> text = '''<time> 5 - 6 </time>
+    ... <think_bbox> 5. [0, 0, 50, 100], 6. [10, 0, 60, 100] </think_bbox>
+    ... <pred_bbox> 5. [0, 0, 50, 50], 6. [10, 0, 60, 50] </pred_bbox>'''
+    >>> score_answer(text, gold, CoordinateSpace.relative(100))
+    RewardBreakdown(format=1.000, consistency=1.000, temporal=1.000, spatial=1.000, think=1.000,
+                    total=4.500)
+    """
+    if spatial not in _SPATIAL_TERMS:
+        raise InputError(f"unknown spatial term {spatial!r}: use one of {list(_SPATIAL_TERMS)}")
+    answer = parse_answer(text, space, think=think)
+    if answer is None:
+        return RewardBreakdown()
+    overlap = len(answer.span.intersect(target.span))
+    union = len(answer.span) + len(target.span) - overlap
+    consistency = float(answer.consistent)
+    temporal = overlap / union if union else 0.0
+    r_spa = _spatial_means(answer, target, spatial)
+    gain = max(r_spa[-1] - r_spa[0], 0.0)
+    total = 1.0 + consistency + temporal + sum(r_spa) + lambda_k * gain
+    return RewardBreakdown(1.0, consistency, temporal, sum(r_spa), gain, total)
+
+
+def _spatial_means(answer: Answer, target: Tube, spatial: str) -> list[float]:
+    """R_spa (Eq. 7) of the think and the final boxes, of the final ones alone without think."""
+    term, worst = _SPATIAL_TERMS[spatial]
+    tubes = [tube for tube in (answer.think, answer.pred) if tube is not None]
+    inside = (target.frames >= answer.span.start) & (target.frames <= answer.span.end)
+    frames, gold = target.frames[inside], clip(target.boxes[inside])
+    if not len(frames):
+        return [0.0] * len(tubes)
+    boxes = np.zeros((len(tubes), len(frames), 4))
+    missing = np.ones((len(tubes), len(frames)), dtype=bool)
+    for row, tube in enumerate(tubes):
+        at = np.searchsorted(frames, tube.frames)  # where each answered frame would stand
+        held = at < len(frames)
+        held[held] = frames[at[held]] == tube.frames[held]
+        boxes[row, at[held]] = tube.boxes[held]
+        missing[row, at[held]] = False
+    values = term(boxes.reshape(-1, 4), np.tile(gold, (len(tubes), 1))).reshape(missing.shape)
+    return np.where(missing, worst, values).mean(axis=1).tolist()
+
+
+# --- the form TRL's GRPOTrainer calls: batched, one function per reward -------------------------
+
+
+def _text(completion) -> str:
+    """The text of a completion: a string, or a chat whose last message is the answer."""
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1]["content"] if completion else ""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content or [])
+
+
+@lru_cache(maxsize=2)
+def _score_rows(rows: tuple, spatial: str, think: bool) -> tuple[RewardBreakdown, ...]:
+    # TRL calls the five functions on the same batch one after another: the first call scores it,
+    # the others find it here, however large the batch is.
+    return tuple(
+        score_answer(
+            text, Tube(frames, boxes), CoordinateSpace.parse(space), spatial=spatial, think=think
+        )
+        for text, frames, boxes, space in rows
+    )
+
+
+def _reward(
+    name: str,
+    completions,
+    *,
+    target_frames,
+    target_boxes,
+    space,
+    spatial: str = "both",
+    think: bool = True,
+    **_columns,
+) -> list[float]:
+    rows = tuple(
+        (_text(completion), tuple(frames), tuple(map(tuple, boxes)), space_name)
+        for completion, frames, boxes, space_name in zip(
+            completions, target_frames, target_boxes, space, strict=True
+        )
+    )
+    return [getattr(row, name) for row in _score_rows(rows, spatial, think)]
+
+
+def format_reward(completions, **columns) -> list[float]:
+    """R_f (Eq. 3) of each completion, 0 or 1.
+
+    All five take the batch as TRL passes it: `completions` are strings or chats; of the data
+    set's columns they read `target_frames` (indices of shown frames), `target_boxes` (relative
+    corners) and `space` (such as `0-1000`), each one entry per completion.
+
+    >>> format_reward(["no answer"], target_frames=[[0]], target_boxes=[[[0, 0, 1, 1]]],
+    ...               space=["0-1000"])
+    [0.0]
+    """
+    return _reward("format", completions, **columns)
+
+
+def consistency_reward(completions, **columns) -> list[float]:
+    """R_c (Eq. 4) of each completion, 0 or 1; arguments as for `format_reward`.
+
+    >>> text = "<time> 0 - 1 </time> <think_bbox> </think_bbox> <pred_bbox> </pred_bbox>"
+    >>> consistency_reward([text], target_frames=[[0]], target_boxes=[[[0, 0, 1, 1]]],
+    ...                    space=["0-1000"])
+    [0.0]
+    """
+    return _reward("consistency", completions, **columns)
+
+
+def temporal_reward(completions, **columns) -> list[float]:
+    """R_t (Eq. 5) of each completion, in [0, 1]; arguments as for `format_reward`.
+
+    >>> text = "<time> 0 - 1 </time> <think_bbox> </think_bbox> <pred_bbox> </pred_bbox>"
+    >>> temporal_reward([text], target_frames=[[0]], target_boxes=[[[0, 0, 1, 1]]],
+    ...                 space=["0-1000"])
+    [0.5]
+    """
+    return _reward("temporal", completions, **columns)
+
+
+def spatial_reward(completions, **columns) -> list[float]:
+    """R_s (Eq. 8) of each completion, in [-10, 2]; arguments as for `format_reward`.
+
+    >>> text = "<time> 0 - 1 </time> <think_bbox> </think_bbox> <pred_bbox> </pred_bbox>"
+    >>> spatial_reward([text], target_frames=[[0]], target_boxes=[[[0, 0, 1, 1]]],
+    ...                space=["0-1000"])
+    [-10.0]
+    """
+    return _reward("spatial", completions, **columns)
+
+
+def think_reward(completions, **columns) -> list[float]:
+    """R_k (Eq. 9) of each completion, in [0, 6]; arguments as for `format_reward`.
+
+    >>> text = '''<time> 0 - 0 </time> <think_bbox> </think_bbox>
+    ... <pred_bbox> 0. [0, 0, 1000, 1000] </pred_bbox>'''
+    >>> think_reward([text], target_frames=[[0]], target_boxes=[[[0, 0, 1, 1]]], space=["0-1000"])
+    [6.0]
+    """
+    return _reward("think", completions, **columns)
+
+
+REWARDS = [format_reward, consistency_reward, temporal_reward, spatial_reward, think_reward]
+"""The five, in the order of `REWARD_WEIGHTS`."""
+
+
+def ablated_rewards(*, spatial: str = "both", think: bool = True) -> list:
+    """`REWARDS` under the paper's ablations, with the arguments of `score_answer`.
+
+    (λ_k is the last of `REWARD_WEIGHTS`.)
+
+    >>> [reward.__name__ for reward in ablated_rewards(spatial="giou")][-2:]
+    ['spatial_reward', 'think_reward']
+    """
+    rewards = [partial(reward, spatial=spatial, think=think) for reward in REWARDS]
+    for ablated, reward in zip(rewards, REWARDS, strict=True):
+        ablated.__name__ = reward.__name__  # TRL logs each reward under its name
+    return rewards
