@@ -193,13 +193,15 @@ def transcode(
     max_side: int | None = None,
     fps: float | None = None,
     crf: int = 23,
+    max_rate: float | None = None,
 ) -> np.ndarray:
     """Copy part of a video into a file like `write_video`'s; return the video frames it holds.
 
     Frame i of the new file is frame `returned[i]` of the video, shown for as long as there: the
     presentation times are kept, less that of the first. `max_side` limits the longer side (smaller
     videos keep their size); sides are made even by scaling, so relative boxes stay right. `fps`
-    keeps only as many frames as `sample_indices` would. The sound is left out.
+    keeps only as many frames as `sample_indices` would. `max_rate` bounds the bytes per second (over
+    about two seconds), at the cost of quality. The sound is left out.
 
     >>> folder = getfixture("tmp_path")
     >>> write_video(folder / "a.mp4", np.zeros((30, 48, 64, 3), np.uint8), fps=10)
@@ -220,7 +222,7 @@ def transcode(
     size = tuple(max(2, 2 * round(side * scale / 2)) for side in (info.width, info.height))
     ticks = (scan.pts[indices] - scan.pts[indices[0]]).tolist()
     frames = (_upright_rgb(frame, scan.turns, size) for frame in _decode(scan, indices))
-    _encode(Path(out), zip(ticks, frames, strict=True), scan.time_base, rate, crf)
+    _encode(Path(out), zip(ticks, frames, strict=True), scan.time_base, rate, crf, max_rate)
     return indices
 
 
@@ -396,7 +398,14 @@ def _forward(frames: Iterator, target: int):
 # Writing
 
 
-def _encode(path: Path, frames: Iterable, time_base: Fraction, fps: float, crf: int) -> None:
+def _encode(
+    path: Path,
+    frames: Iterable,
+    time_base: Fraction,
+    fps: float,
+    crf: int,
+    max_rate: float | None = None,
+) -> None:
     """Write `(pts, frame)` pairs, pts in units of `time_base`."""
     import av
 
@@ -407,7 +416,7 @@ def _encode(path: Path, frames: Iterable, time_base: Fraction, fps: float, crf: 
             for pts, frame in frames:
                 frame = _checked(frame, stream)
                 if stream is None:
-                    stream = _h264(container, frame.shape, time_base, fps, crf)
+                    stream = _h264(container, frame.shape, time_base, fps, crf, max_rate)
                 picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
                 picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
                 picture.pts, picture.time_base = pts, time_base
@@ -420,7 +429,14 @@ def _encode(path: Path, frames: Iterable, time_base: Fraction, fps: float, crf: 
         part.unlink(missing_ok=True)
 
 
-def _h264(container, shape: tuple[int, ...], time_base: Fraction, fps: float, crf: int):
+def _h264(
+    container,
+    shape: tuple[int, ...],
+    time_base: Fraction,
+    fps: float,
+    crf: int,
+    max_rate: float | None,
+):
     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = "yuv420p"
@@ -428,6 +444,9 @@ def _h264(container, shape: tuple[int, ...], time_base: Fraction, fps: float, cr
     stream.codec_context.thread_count = 1  # the same bytes on every machine
     stream.codec_context.gop_size = max(1, round(fps / 2))
     stream.options = {"crf": str(crf), "preset": "veryfast", "bf": "0"}
+    if max_rate is not None:
+        bits = str(round(8 * max_rate))
+        stream.options = {**stream.options, "maxrate": bits, "bufsize": bits}
     context = stream.codec_context
     context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
     context.color_range = 1  # 16..235, as players expect
