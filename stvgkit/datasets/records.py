@@ -1,0 +1,228 @@
+"""What all readers share: files that may be damaged, records that may be wrong, and the account.
+
+A file that cannot be used at all raises `InputError`. A record that cannot be used raises
+`BadRecord` inside its reader, which lists it in the `SkipReport` and goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stvgkit.boxes import area, clip
+from stvgkit.errors import InputError
+from stvgkit.tubes import Span, Tube
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
+MAX_FRAME = 10**9  # a frame number above this is damage, and would overflow further on
+
+
+class BadRecord(ValueError):
+    """One record cannot be used; the message is the reason under which it is counted."""
+
+
+@dataclass
+class SkipReport:
+    """What a reader left out, and what it changed, each by reason with the ids concerned.
+
+    `skipped` are samples that are not there; `changed` are samples that are there but repaired
+    (a box clipped to the image, a span trimmed to the clip) or otherwise remarkable.
+
+    >>> report = SkipReport()
+    >>> report.skip("no box", "a.mp4")
+    >>> print(report)
+    skipped 1: no box (a.mp4)
+    """
+
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    changed: dict[str, list[str]] = field(default_factory=dict)
+
+    def skip(self, reason: str, sample_id: str) -> None:
+        """Count a sample that is left out."""
+        self.skipped.setdefault(reason, []).append(sample_id)
+
+    def change(self, what: str, sample_id: str) -> None:
+        """Count a sample that is kept, but not as it was written."""
+        self.changed.setdefault(what, []).append(sample_id)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Counts and ids by reason, ready for JSON."""
+        return {
+            kind: {reason: {"count": len(ids), "ids": ids} for reason, ids in reasons.items()}
+            for kind, reasons in (("skipped", self.skipped), ("changed", self.changed))
+        }
+
+    def __str__(self) -> str:
+        lines = []
+        for kind, reasons in (("skipped", self.skipped), ("changed", self.changed)):
+            for reason, ids in reasons.items():
+                shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+                lines.append(f"{kind} {len(ids)}: {reason} ({shown})")
+        return "\n".join(lines)
+
+
+def load_json(path: Path, kind: type, report: SkipReport) -> Any:
+    """The JSON value of a file, which must be of this kind (`dict` or `list`).
+
+    A key that comes twice in one object keeps its first value and is counted as skipped. Raises
+    `InputError` where the file is empty, is not JSON or holds something else.
+    """
+
+    def first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        for key, item in pairs:
+            if key in value:
+                report.skip("duplicate id (the first is kept)", key)
+            value.setdefault(key, item)
+        return value
+
+    text = read_text(path)
+    try:
+        value = json.loads(text, object_pairs_hook=first_wins)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}): give the benchmark's own file") from error
+    if not isinstance(value, kind):
+        names = {dict: "an object {...}", list: "a list [...]"}
+        raise InputError(
+            f"{path} holds {names.get(type(value), 'a single value')} where {names[kind]} is "
+            "expected: is --benchmark right?"
+        )
+    return value
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; `InputError` where it is missing, a folder, empty or not UTF-8."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: check the path")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text in UTF-8: is it the right file?") from error
+    if not text.strip():
+        raise InputError(f"{path} is empty: download or write it again")
+    return text
+
+
+def member(record: Any, key: str, *kinds: type) -> Any:
+    """`record[key]`, which must be there and of one of these kinds."""
+    if not isinstance(record, dict):
+        raise BadRecord("the record is not an object {...}")
+    if key not in record:
+        raise BadRecord(f"no key {key!r}")
+    if not isinstance(record[key], kinds):
+        names = {str: "text", list: "a list", dict: "an object", type(None): "null"}
+        wanted = dict.fromkeys(names.get(kind, "a number") for kind in kinds)
+        raise BadRecord(f"{key!r} is not {' or '.join(wanted)}")
+    return record[key]
+
+
+def sentence(record: Any, key: str) -> str:
+    """`record[key]`, a text that is not blank."""
+    text = member(record, key, str).strip()
+    if not text:
+        raise BadRecord(f"{key!r} is blank")
+    return text
+
+
+def number(record: Any, key: str) -> float:
+    """`record[key]`, a finite number above 0."""
+    value = member(record, key, int, float)
+    if isinstance(value, bool) or not 0 < value <= MAX_FRAME:  # NaN fails the comparison too
+        raise BadRecord(f"{key!r} is not a positive number")
+    return float(value)
+
+
+def whole(record: Any, key: str, least: int = 0) -> int:
+    """`record[key]`, a whole number from `least` on."""
+    value = member(record, key, int, float)
+    if isinstance(value, bool) or not least <= value <= MAX_FRAME or value != math.floor(value):
+        raise BadRecord(f"{key!r} is not a whole number from {least} on")
+    return int(value)
+
+
+def box_rows(rows: Any, key: str) -> np.ndarray:
+    """A list of lists of four numbers as `(n, 4)` float64; NaN and infinity pass through."""
+    try:
+        array = np.asarray(rows)
+    except ValueError:  # rows of unequal length
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "if" or array.ndim != 2 or array.shape[1] != 4:
+        raise BadRecord(f"{key!r} is not a list of boxes of four numbers")
+    return array.astype(np.float64)
+
+
+def gold_tube(
+    frames: np.ndarray, boxes: np.ndarray, report: SkipReport, sample_id: str, *, crop: bool = True
+) -> Tube:
+    """Gold boxes, clipped to the image unless `crop` is off; useless ones leave a gap.
+
+    A box is useless where a coordinate is not finite or no area is left. Raises `BadRecord` where
+    no box remains.
+    """
+    kept = clip(boxes) if crop else boxes
+    good = np.isfinite(boxes).all(axis=1) & (area(kept) > 0)
+    if not good.any():
+        raise BadRecord("no box")
+    if not good.all():
+        report.change("some boxes without area or not finite, left out", sample_id)
+    if not np.array_equal(kept[good], boxes[good]):
+        report.change("boxes clipped to the image", sample_id)
+    return Tube(frames[good], kept[good])
+
+
+def trim(span: Span, window: Span, report: SkipReport, sample_id: str) -> Span:
+    """The part of a gold span inside its clip; `BadRecord` where there is none."""
+    inside = span.intersect(window)
+    if not len(span):
+        raise BadRecord("span is empty")
+    if not len(inside):
+        raise BadRecord("span outside the clip")
+    if inside != span:
+        report.change("span trimmed to the clip", sample_id)
+    return inside
+
+
+class Files:
+    """The files below a folder, found by their name without suffix.
+
+    Benchmarks come in nested part folders and people re-encode containers, so `a.mkv` in an
+    annotation may well be `part3/a.mp4` on disk. Where several share a name, the first by path
+    counts.
+    """
+
+    def __init__(self, folder: Path | str, suffixes: Sequence[str]) -> None:
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder: check the path")
+        self.paths: dict[str, Path] = {}
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in suffixes:
+                self.paths.setdefault(path.stem, path)
+
+    def find(self, name: str, what: str) -> Path:
+        """The path for a file name with or without a known suffix; `BadRecord` if missing."""
+        path = self.paths.get(name) or self.paths.get(Path(name).stem)
+        if path is None:
+            raise BadRecord(f"missing {what}")
+        return path
+
+
+def find_video(videos: Files | None, name: str) -> Path | None:
+    """The video of this name; None where no folder of videos was given."""
+    return None if videos is None else videos.find(name, "video")
+
+
+def video_files(folder: Path | str | None) -> Files | None:
+    """The videos below a folder; None for None."""
+    return None if folder is None else Files(folder, VIDEO_SUFFIXES)
+
+
+def plain_ints(values: Iterable) -> list[int]:
+    """Numbers as built-in ints, which JSON can write."""
+    return [int(value) for value in values]
