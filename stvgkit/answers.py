@@ -107,7 +107,7 @@ _ENTRY = _SPACE.join(
     [_INDEX, r"\.", r"\[", _NUMBER, ",", _NUMBER, ",", _NUMBER, ",", _NUMBER, r"\]"]
 )
 _ENTRIES = f"((?:{_ENTRY}{_SPACE}(?:,{_SPACE}{_ENTRY}{_SPACE})*+)?+)"
-_NUMBERS = re.compile(_NUMBER)
+_PUNCTUATION = str.maketrans("[],", "   ")
 
 
 def _answer_pattern(lists: tuple[str, ...]) -> re.Pattern:
@@ -122,20 +122,21 @@ _PATTERNS = {think: _answer_pattern(lists) for think, lists in _LISTS.items()}
 
 
 def _read(text: str, think: bool):
-    """The span and, for each list, its indices and its `(n, 4)` numbers; None if broken."""
+    """The span and each list as `(n, 5)` rows of index and numbers; None if broken."""
     match = _PATTERNS[think].fullmatch(text)
     if match is None:
         return None
     start, end, *lists = match.groups()
-    rows = [
-        np.array([float(number) for number in _NUMBERS.findall(entries)]).reshape(-1, 5)
-        for entries in lists
-    ]
-    return Span(int(start), int(end)), [(row[:, 0].astype(np.int64), row[:, 1:]) for row in rows]
+    rows = []
+    for entries in lists:
+        words = entries.translate(_PUNCTUATION).split()  # an index keeps its dot: float reads "5."
+        numbers = [word for word in words if word != "."]  # a dot with white space before it
+        rows.append(np.array(numbers, dtype=np.float64).reshape(-1, 5))
+    return Span(int(start), int(end)), rows
 
 
-def _covers(indices: np.ndarray, span: Span) -> bool:
-    return 0 < len(indices) == len(span) and bool((indices == span.frames()).all())
+def _covers(rows: np.ndarray, span: Span) -> bool:
+    return 0 < len(rows) == len(span) and bool((rows[:, 0] == span.frames()).all())
 
 
 def parse_answer(text: str, space: CoordinateSpace, *, think: bool = True) -> Answer | None:
@@ -159,11 +160,10 @@ def parse_answer(text: str, space: CoordinateSpace, *, think: bool = True) -> An
     if read is None:
         return None
     span, lists = read
-    tubes = []
-    for indices, numbers in lists:
-        frames, first = np.unique(indices, return_index=True)
-        tubes.append(Tube(frames, space.decode(numbers[first])))
-    consistent = all(_covers(indices, span) for indices, _ in lists)
+    consistent = all(_covers(rows, span) for rows in lists)
+    if not consistent:  # sorted, the first of duplicates kept
+        lists = [rows[np.unique(rows[:, 0], return_index=True)[1]] for rows in lists]
+    tubes = [Tube(rows[:, 0], space.decode(rows[:, 1:])) for rows in lists]
     return Answer(span, tubes[0] if think else None, tubes[-1], consistent)
 
 
@@ -207,8 +207,8 @@ def explain_answer(text: str, *, think: bool = True) -> str:
         )
     faults = [
         f"<{tag}> {fault}"
-        for tag, (indices, _) in zip(_LISTS[think], lists, strict=True)
-        for fault in _list_faults(indices.tolist(), span)
+        for tag, rows in zip(_LISTS[think], lists, strict=True)
+        for fault in _list_faults(rows[:, 0].astype(int).tolist(), span)
     ]
     if faults:
         return f"The format is right but the answer is inconsistent: {'; '.join(faults)}."

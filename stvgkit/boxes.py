@@ -77,12 +77,16 @@ def area(boxes) -> np.ndarray:
     return np.maximum(x2 - x1, 0.0) * np.maximum(y2 - y1, 0.0)
 
 
-def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    top_left = np.maximum(a[:, :2], b[:, :2])
-    bottom_right = np.minimum(a[:, 2:], b[:, 2:])
-    sides = np.maximum(bottom_right - top_left, 0.0)
-    # A degenerate box holds no point, so it meets nothing, even inside another box.
-    return np.where((area(a) > 0) & (area(b) > 0), sides[:, 0] * sides[:, 1], 0.0)
+_TINY = np.finfo(np.float64).tiny  # the divisor in place of 0, where what is divided is 0 too
+
+
+def _intersection_and_union(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    # No side is longer than either box's own, so a degenerate box, even inside another, meets
+    # nothing.
+    sides = np.maximum(sides, 0.0)
+    inter = sides[:, 0] * sides[:, 1]
+    return inter, area(a) + area(b) - inter
 
 
 def iou(a, b) -> np.ndarray:
@@ -91,10 +95,8 @@ def iou(a, b) -> np.ndarray:
     >>> iou([0, 0, 0.5, 1.0], [0.25, 0, 0.75, 1.0])
     array([0.33333333])
     """
-    a, b = as_boxes(a), as_boxes(b)
-    inter = _intersection(a, b)
-    union = area(a) + area(b) - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    inter, union = _intersection_and_union(as_boxes(a), as_boxes(b))
+    return inter / np.maximum(union, _TINY)
 
 
 def giou(a, b) -> np.ndarray:
@@ -108,15 +110,15 @@ def giou(a, b) -> np.ndarray:
     array([-0.5])
     """
     a, b = as_boxes(a), as_boxes(b)
-    inter = _intersection(a, b)
-    union = area(a) + area(b) - inter
-    corners = np.concatenate([a.reshape(-1, 2, 2), b.reshape(-1, 2, 2)], axis=1)  # (n, 4, 2)
-    sides = corners.max(axis=1) - corners.min(axis=1)
+    inter, union = _intersection_and_union(a, b)
+    low = np.minimum(np.minimum(a[:, :2], a[:, 2:]), np.minimum(b[:, :2], b[:, 2:]))
+    high = np.maximum(np.maximum(a[:, :2], a[:, 2:]), np.maximum(b[:, :2], b[:, 2:]))
+    sides = high - low
     hull = sides[:, 0] * sides[:, 1]
-    overlap = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-    waste = np.divide(hull - union, hull, out=np.zeros_like(hull), where=hull > 0)
-    empty_hull = np.where((a == b).all(axis=1), 1.0, -1.0)
-    return np.where(hull > 0, overlap - waste, empty_hull)
+    values = inter / np.maximum(union, _TINY) - (hull - union) / np.maximum(hull, _TINY)
+    if not hull.all():
+        values = np.where(hull > 0, values, np.where((a == b).all(axis=1), 1.0, -1.0))
+    return values
 
 
 def l1(a, b) -> np.ndarray:

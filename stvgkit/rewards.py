@@ -17,7 +17,7 @@ earns 0 in all five. Gold boxes outside the frame are clamped to it, as the mode
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def score_answer(
     `spatial` picks the terms of R_spa: `both`, `giou` or `l1`. `lambda_k` weighs R_k.
     `think=False` is the format without the think list: R_s has the final boxes only and R_k is 0.
     T_gold runs from the target's first to its last frame; frames of it without a gold box count
-    for R_t and not for R_spa. Total lies in [-8, 5] for the paper's settings.
+    for R_t and not for R_spa. The total lies in [-9, 5].
 
     >>> gold = Tube([5, 6], [[0, 0, 0.5, 0.5], [0.1, 0, 0.6, 0.5]])
     >>> text = '''<time> 5 - 6 </time>
@@ -105,16 +105,20 @@ def _spatial_means(answer: Answer, target: Tube, spatial: str) -> list[float]:
     frames, gold = target.frames[inside], clip(target.boxes[inside])
     if not len(frames):
         return [0.0] * len(tubes)
-    boxes = np.zeros((len(tubes), len(frames), 4))
-    missing = np.ones((len(tubes), len(frames)), dtype=bool)
-    for row, tube in enumerate(tubes):
-        at = np.searchsorted(frames, tube.frames)  # where each answered frame would stand
-        held = at < len(frames)
-        held[held] = frames[at[held]] == tube.frames[held]
-        boxes[row, at[held]] = tube.boxes[held]
-        missing[row, at[held]] = False
-    values = term(boxes.reshape(-1, 4), np.tile(gold, (len(tubes), 1))).reshape(missing.shape)
-    return np.where(missing, worst, values).mean(axis=1).tolist()
+    held, boxes = zip(*[_boxes_at(tube, frames) for tube in tubes], strict=True)
+    values = term(np.concatenate(boxes), np.concatenate([gold] * len(tubes)))
+    values = np.where(np.concatenate(held), values, worst)
+    return values.reshape(len(tubes), -1).mean(axis=1).tolist()
+
+
+def _boxes_at(tube: Tube, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which frames have a box, `(n,)` bool, and the boxes, `(n, 4)`, anything where there is none.
+
+    Frames are 0 or more here, for an answer cannot say less.
+    """
+    at = np.searchsorted(tube.frames, frames)  # after the last: the row appended
+    held = np.append(tube.frames, -1)[at] == frames
+    return held, np.concatenate([tube.boxes, np.zeros((1, 4))])[at]
 
 
 # --- the form TRL's GRPOTrainer calls: batched, one function per reward -------------------------
@@ -221,18 +225,5 @@ def think_reward(completions, **columns) -> list[float]:
 
 
 REWARDS = [format_reward, consistency_reward, temporal_reward, spatial_reward, think_reward]
-"""The five, in the order of `REWARD_WEIGHTS`."""
-
-
-def ablated_rewards(*, spatial: str = "both", think: bool = True) -> list:
-    """`REWARDS` under the paper's ablations, with the arguments of `score_answer`.
-
-    (λ_k is the last of `REWARD_WEIGHTS`.)
-
-    >>> [reward.__name__ for reward in ablated_rewards(spatial="giou")][-2:]
-    ['spatial_reward', 'think_reward']
-    """
-    rewards = [partial(reward, spatial=spatial, think=think) for reward in REWARDS]
-    for ablated, reward in zip(rewards, REWARDS, strict=True):
-        ablated.__name__ = reward.__name__  # TRL logs each reward under its name
-    return rewards
+"""The five, in the order of `REWARD_WEIGHTS`. The paper's ablations are arguments to each, those of
+`score_answer`: `[partial(reward, spatial="giou", think=False) for reward in REWARDS]`."""

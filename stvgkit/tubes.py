@@ -68,7 +68,7 @@ class Tube:
         boxes = as_boxes(self.boxes)
         if len(frames) != len(boxes):
             raise ValueError(f"{len(frames)} frames but {len(boxes)} boxes")
-        if np.any(np.diff(frames) <= 0):
+        if (frames[1:] <= frames[:-1]).any():
             raise ValueError("frame numbers must be strictly increasing")
         if not np.isfinite(boxes).all():
             raise ValueError("box coordinates must be finite")
