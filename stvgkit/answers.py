@@ -118,6 +118,7 @@ def _answer_pattern(lists: tuple[str, ...]) -> re.Pattern:
 
 
 _LISTS = {True: ("think_bbox", "pred_bbox"), False: ("pred_bbox",)}
+_TAGS = ("<time>", "</time>", *(f"<{slash}{tag}>" for tag in _LISTS[True] for slash in ("", "/")))
 _PATTERNS = {think: _answer_pattern(lists) for think, lists in _LISTS.items()}
 
 
@@ -288,14 +289,15 @@ def _first_fault(text: str, think: bool) -> str:
 
 def _hint(text: str, at: int) -> str:
     """A remark on the commonest causes of what stands at `at`."""
-    character = text[at]
-    if text[at - 1 : at].isdecimal() and character.isdecimal() and character.isascii():
+    character, found = text[at], text[at : at + 20]
+    if text[at - 1 : at].isdecimal() and character.isascii() and character.isdecimal():
         return " (the number has too many digits)"
     if not character.isascii() and character.isnumeric():
         return " (only the digits 0-9 count)"
-    if re.match(r"</?(time|think_bbox|pred_bbox)>", text[at : at + 20].lower()):
-        if text[at : at + 20] != text[at : at + 20].lower():
-            return " (tags are written in lower case)"
-        if text.find("<time>") < at and text.startswith("<time>", at):
-            return " (a completion holds one answer)"
+    if any(tag != found and tag.startswith(found) for tag in _TAGS):
+        return " (the text is cut off inside a tag)"
+    if found.lower().startswith(_TAGS) and not found.startswith(_TAGS):
+        return " (tags are written in lower case)"
+    if found.startswith("<time>") and "<time>" in text[:at]:
+        return " (a completion holds one answer)"
     return ""

@@ -1,0 +1,463 @@
+"""The parser against a second parser that reads one character at a time, and hostile texts.
+
+`any_text` and `check_text` also serve the long run, benchmarks/fuzz_answers.py.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stvgkit import (
+    Answer,
+    CoordinateSpace,
+    Span,
+    Tube,
+    explain_answer,
+    format_answer,
+    parse_answer,
+    score_answer,
+)
+from stvgkit.errors import InputError
+
+SPACE = CoordinateSpace.relative(1000)
+GOLD = Tube([5, 6, 7], [[0.271, 0.03, 0.395, 0.212]] * 3)
+
+FIGURE_2 = """<time> 5 - 7 </time>
+<think_bbox> 5. [271, 30, 395, 212], 6. [267, 24, 393, 216], 7. [270, 18, 395, 221] </think_bbox>
+<pred_bbox> 5. [278, 35, 399, 234], 6. [289, 34, 403, 236], 7. [300, 28, 405, 237] </pred_bbox>"""
+
+
+# --- the slow oracle ---------------------------------------------------------------------------
+
+
+class Broken(Exception):
+    pass
+
+
+class SlowReader:
+    """Reads the grammar a character at a time, as its description says."""
+
+    def __init__(self, text):
+        self.text, self.at = text, 0
+
+    def here(self):
+        return self.text[self.at] if self.at < len(self.text) else ""
+
+    def space(self):
+        while self.here() and self.here() in " \t\r\n\f\v":
+            self.at += 1
+
+    def literal(self, token):
+        self.space()
+        for character in token:
+            if self.here() != character:
+                raise Broken
+            self.at += 1
+
+    def sees(self, token):
+        self.space()
+        return self.text[self.at : self.at + len(token)] == token
+
+    def digits(self, most):
+        found = ""
+        while self.here() and self.here() in "0123456789":
+            found += self.here()
+            self.at += 1
+        if not 1 <= len(found) <= most:
+            raise Broken
+        return found
+
+    def index(self):
+        self.space()
+        return int(self.digits(6))
+
+    def number(self):
+        self.space()
+        sign = 1
+        if self.here() == "-":
+            sign, self.at = -1, self.at + 1
+        value = self.digits(9)
+        if self.here() == ".":
+            self.at += 1
+            value += "." + self.digits(18)
+        return sign * float(value)
+
+    def entries(self, tag):
+        self.literal(f"<{tag}>")
+        found = []
+        while not self.sees(f"</{tag}>"):
+            if found:
+                self.literal(",")
+            index = self.index()
+            self.literal(".")
+            self.literal("[")
+            box = [self.number()]
+            for _ in range(3):
+                self.literal(",")
+                box.append(self.number())
+            self.literal("]")
+            found.append((index, box))
+        self.literal(f"</{tag}>")
+        return found
+
+    def answer(self):
+        self.literal("<time>")
+        start = self.index()
+        self.literal("-")
+        end = self.index()
+        self.literal("</time>")
+        lists = [self.entries("think_bbox"), self.entries("pred_bbox")]
+        self.space()
+        if self.at < len(self.text):
+            raise Broken
+        return start, end, lists
+
+
+def slow_parse(text):
+    """(start, end, consistent, [{index: relative box}, ...]), or None."""
+    try:
+        start, end, lists = SlowReader(text).answer()
+    except Broken:
+        return None
+    consistent = start <= end
+    tubes = []
+    for entries in lists:
+        consistent = consistent and len(entries) == end - start + 1
+        consistent = consistent and all(entry[0] == start + i for i, entry in enumerate(entries))
+        boxes = {}
+        for index, box in entries:
+            boxes.setdefault(index, [min(max(value / 1000, 0.0), 1.0) for value in box])
+        tubes.append(boxes)
+    return start, end, consistent, tubes
+
+
+# --- texts of all kinds ------------------------------------------------------------------------
+
+white = st.sampled_from(["", " ", "  ", "\n", "\r\n", "\t"])
+whole_numbers = st.integers(-200, 1300).map(str)
+decimals = st.decimals(-200, 1300, places=3).map(str)
+
+
+@st.composite
+def well_formed(draw):
+    """An answer whose format is right; its lists are near its span, or just anything."""
+    start = draw(st.integers(0, 9))
+    end = start + draw(st.integers(-1, 4))
+    gap = draw(white)
+
+    def entries():
+        indices = list(range(start, end + 1))
+        if draw(st.booleans()):
+            indices = draw(st.lists(st.integers(0, 12), max_size=6))
+        number = draw(st.sampled_from([whole_numbers, decimals]))
+        rows = []
+        for index in indices:
+            numbers = f"{gap},{draw(white)}".join(draw(number) for _ in range(4))
+            rows.append(f"{index}{gap}.{gap}[{gap}{numbers}{gap}]")
+        return f"{gap},{gap} ".join(rows)
+
+    return (
+        f"{gap}<time>{gap}{start}{gap}-{gap}{end}{gap}</time>{gap}<think_bbox>{gap}{entries()}{gap}"
+        f"</think_bbox>{gap}<pred_bbox>{gap}{entries()}{gap}</pred_bbox>{gap}"
+    )
+
+
+TOKENS = [
+    *["<time>", "</time>", "<think_bbox>", "</think_bbox>", "<pred_bbox>", "</pred_bbox>"],
+    *["5", "6", "007", "-", "-3", ".", ",", "[", "]", " ", "\n", "\r\n", "\x00", "[1, 2, 3, 4]"],
+    *["5. [1, 2, 3, 4]", "6. [0.5, -1, 1e3, nan]", "NaN", "inf", "1e400", "9" * 400, "0" * 20],
+    *["٣", "５", "²", "–", "\u00a0", "\u2028", "<TIME>", "<time>5-5</time>", "<think>", "\ud800"],
+]
+
+
+@st.composite
+def damaged(draw):
+    """A well-formed answer with a few cuts, repeats and foreign tokens."""
+    text = draw(well_formed())
+    for _ in range(draw(st.integers(1, 3))):
+        a, b = sorted(draw(st.integers(0, len(text))) for _ in range(2))
+        text = draw(
+            st.sampled_from(
+                [
+                    text[:a] + text[a + 1 :],
+                    text[:a] + text[b:],
+                    text[:a] + draw(st.sampled_from(TOKENS)) + text[a:],
+                    text[:b] + text[a:],
+                    text[:a],
+                    text[:a] + text[a:b].upper() + text[b:],
+                ]
+            )
+        )
+    return text
+
+
+any_text = st.one_of(
+    well_formed(), damaged(), st.lists(st.sampled_from(TOKENS), max_size=30).map("".join), st.text()
+)
+
+
+def check_text(text):
+    """Everything that must hold for every text whatsoever."""
+    expected, answer, said = slow_parse(text), parse_answer(text, SPACE), explain_answer(text)
+    score = score_answer(text, GOLD, SPACE)
+    values = [score.format, score.consistency, score.temporal, score.spatial, score.think]
+    assert all(math.isfinite(value) for value in [*values, score.total])
+    assert len(said) < 400 and "\n" not in said and said.endswith(".")
+    if expected is None:
+        assert answer is None
+        assert values == [0.0] * 5 and score.total == 0.0
+        assert said.startswith("The format is broken")
+        return
+    start, end, consistent, tubes = expected
+    assert answer.span == Span(start, end)
+    assert answer.consistent == consistent
+    for tube, boxes in zip((answer.think, answer.pred), tubes, strict=True):
+        assert tube.frames.tolist() == sorted(boxes)
+        assert tube.boxes.tolist() == [boxes[index] for index in sorted(boxes)]
+    assert score.format == 1.0 and score.consistency == float(consistent)
+    assert said.startswith("The answer is well formed" if consistent else "The format is right but")
+    written = format_answer(answer, SPACE)
+    assert format_answer(parse_answer(written, SPACE), SPACE) == written
+
+
+@settings(max_examples=1500, deadline=None)
+@given(any_text)
+def test_every_text_is_read_as_the_slow_parser_reads_it(text):
+    check_text(text)
+
+
+# --- what the format is, text by text ----------------------------------------------------------
+
+
+def one(index="5", box="[1, 2, 3, 4]", time="5 - 5"):
+    """An answer of one frame with one part replaced."""
+    entry = f"{index}. {box}"
+    return (
+        f"<time> {time} </time> <think_bbox> {entry} </think_bbox> <pred_bbox> {entry} </pred_bbox>"
+    )
+
+
+def test_the_papers_own_example_is_read():
+    answer = parse_answer(FIGURE_2, SPACE)
+    assert answer.span == Span(5, 7) and answer.consistent
+    assert answer.think.frames.tolist() == answer.pred.frames.tolist() == [5, 6, 7]
+    assert answer.think.boxes[0].tolist() == [0.271, 0.03, 0.395, 0.212]
+    assert answer.pred.boxes[2].tolist() == [0.3, 0.028, 0.405, 0.237]
+    assert format_answer(answer, SPACE) == FIGURE_2
+
+
+ACCEPTED = [
+    # (text, box expected on frame 5 of the final boxes, why)
+    (one(), [0.001, 0.002, 0.003, 0.004], "plain"),
+    ("\n\t " + one() + " \r\n", [0.001, 0.002, 0.003, 0.004], "white space around"),
+    (one().replace(" ", ""), [0.001, 0.002, 0.003, 0.004], "no white space at all"),
+    (one().replace(" ", "\r\n"), [0.001, 0.002, 0.003, 0.004], "CRLF between tokens"),
+    (one(index="5 "), [0.001, 0.002, 0.003, 0.004], "white space before the dot"),
+    (one(index="000005", time="05 - 005"), [0.001, 0.002, 0.003, 0.004], "leading zeros"),
+    (one(box="[-7, -0.5, 3, 4]"), [0.0, 0.0, 0.003, 0.004], "negative coordinates are clamped"),
+    (one(box="[1, 2, 1001, 999999999.5]"), [0.001, 0.002, 1.0, 1.0], "large ones are clamped"),
+    (one(box="[0.5, 1.25, 2.0, 3.75]"), [0.0005, 0.00125, 0.002, 0.00375], "decimals"),
+    (one(box="[4, 4, 1, 1]"), [0.004, 0.004, 0.001, 0.001], "degenerate boxes stay as they are"),
+    (one(box="[-0, 0, -0.0, 0]"), [0.0, 0.0, 0.0, 0.0], "minus zero"),
+]
+
+
+@pytest.mark.parametrize(("text", "box", "why"), ACCEPTED, ids=[row[-1] for row in ACCEPTED])
+def test_texts_that_hold_to_the_format(text, box, why):
+    check_text(text)
+    assert parse_answer(text, SPACE).pred.boxes.tolist() == [box]
+    assert parse_answer(text, SPACE).consistent
+
+
+BROKEN = [
+    # (text, words of the explanation, why)
+    ("", "empty", "no text"),
+    (" \n ", "empty", "white space only"),
+    ("It walks left.", "character 1: expected <time>, found 'It walks", "prose"),
+    ("Sure! " + one(), "character 1: expected <time>, found 'Sure! <time>", "prose before"),
+    (one() + " Done.", "expected the end of the text, found 'Done.'", "prose after"),
+    (one() + one(), "(a completion holds one answer)", "two answers"),
+    (one().upper(), "(tags are written in lower case)", "upper-case tags"),
+    (one().replace("<pred", "<PRED"), "(tags are written in lower case)", "one upper-case tag"),
+    (one().replace("think_bbox", "think bbox"), "expected <think_bbox>", "no underscore"),
+    (f"<answer>{one()}</answer>", "expected <time>, found '<answer>", "wrapped in another tag"),
+    (f"<time>{one()}", "expected the first index", "nested tags"),
+    (one()[:45], "the text stops where", "cut off inside a list"),
+    (one()[:-1], "(the text is cut off inside a tag)", "cut off in the last tag"),
+    (one(time="5"), "expected '-' between the two indices", "a moment, not a span"),
+    (one(time="5 – 5"), "expected '-'", "an en dash"),
+    (one(time="-5 - 5"), "expected the first index", "a negative index"),
+    (one(time="2.5 - 5.5"), "expected '-'", "seconds with decimals"),
+    (one(time="5 - 1234567"), "(the number has too many digits)", "an index of 7 digits"),
+    (one(time="5 - " + "9" * 400), "(the number has too many digits)", "an index of 400 digits"),
+    (one(index="٥"), "(only the digits 0-9 count)", "an Arabic digit, which int() would read"),
+    (one(box="[1, ２, 3, 4]"), "(only the digits 0-9 count)", "a full-width digit"),
+    (one(box="[1, 2², 3, 4]"), "(only the digits 0-9 count)", "a superscript"),
+    (one(box="[1, 2, 3, " + "9" * 400 + "]"), "too many digits", "a coordinate of 400 digits"),
+    (one(box="[1, 2, 3, 0." + "3" * 400 + "]"), "too many digits", "400 decimals"),
+    (one(box="[1, NaN, 3, 4]"), "expected coordinate 2, such as 271 or 27.5", "NaN"),
+    (one(box="[1, 2, inf, 4]"), "expected coordinate 3", "infinity"),
+    (one(box="[1, 2, 3, 4e2]"), "expected ']' after coordinate 4", "an exponent"),
+    (one(box="[1, 2, 3, +4]"), "expected coordinate 4", "a plus sign"),
+    (one(box="[1, 2, 3, .5]"), "expected coordinate 4", "no digit before the point"),
+    (one(box="[1, 2, 3, - 4]"), "expected coordinate 4", "a minus sign by itself"),
+    (one(box="[1, 2, 3]"), "expected ',' before coordinate 4, found ']", "three coordinates"),
+    (one(box="[1, 2, 3, 4, 5]"), "expected ']' after coordinate 4", "five coordinates"),
+    (one(box="[1 2 3 4]"), "expected ',' before coordinate 2", "no commas"),
+    (one(box="(1, 2, 3, 4)"), "expected '[' before the box", "round brackets"),
+    (one(box="[1, 2, 3, 4],"), "expected an index, found '</think_bbox>", "a comma too many"),
+    (one(box="[1, 2, 3, 4] 6. [1, 2, 3, 4]"), "expected ',' or </think_bbox>", "no comma between"),
+    (one(index="frame 5"), "expected an index (at most 6 digits) or </think_bbox>", "a word"),
+    (one().replace("</time>", "</time>\x00"), r"found '\x00 <think_bbox>", "a null byte"),
+    (one().replace("> <", ">\u00a0<"), "expected <think_bbox>", "a no-break space"),
+    (one().replace(" <pred", "\ud800 <pred"), "expected <pred_bbox>", "half a surrogate pair"),
+    (one().split("<pred")[0], "the text stops where <pred_bbox> is expected", "no final boxes"),
+    (
+        "<time> 5 - 5 </time> <pred_bbox> </pred_bbox> <think_bbox> </think_bbox>",
+        "expected <think_bbox>, found '<pred_bbox>",
+        "lists in the other order",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "explanation", "why"), BROKEN, ids=[row[-1] for row in BROKEN])
+def test_texts_that_break_the_format(text, explanation, why):
+    check_text(text)
+    assert parse_answer(text, SPACE) is None
+    assert explanation in explain_answer(text)
+
+
+def lists(think, pred, time="5 - 7"):
+    think, pred = (
+        ", ".join(f"{index}. [{index}, 0, 100, 100]" for index in indices)
+        for indices in (think, pred)
+    )
+    return f"<time> {time} </time><think_bbox>{think}</think_bbox><pred_bbox>{pred}</pred_bbox>"
+
+
+FULL = [5, 6, 7]
+INCONSISTENT = [
+    (lists([5, 7], FULL), "<think_bbox> lacks index 6."),
+    (lists(FULL, []), "<pred_bbox> lacks 3 indices (5, 6, 7)."),
+    (lists(FULL, [5, 6, 6, 7]), "<pred_bbox> repeats index 6."),
+    (lists(FULL, [5, 6, 7, 8]), "<pred_bbox> leaves 5 - 7 with index 8."),
+    (lists([7, 6, 5], FULL), "<think_bbox> is not in order."),
+    (lists([5], [6]), "<think_bbox> lacks 2 indices (6, 7); <pred_bbox> lacks 2 indices (5, 7)."),
+    (lists([], [], "0 - 999999"), "lacks 1000000 indices (0, 1, 2, 3, 4, ...)"),
+    (lists(FULL, FULL, "7 - 5"), "the time ends (5) before it starts (7)."),
+    (lists([], [], "7 - 6"), "the time ends (6) before it starts (7)."),
+]
+
+
+@pytest.mark.parametrize(("text", "explanation"), INCONSISTENT, ids=[r[1] for r in INCONSISTENT])
+def test_lists_that_do_not_match_the_span(text, explanation):
+    check_text(text)
+    assert not parse_answer(text, SPACE).consistent
+    assert explanation in explain_answer(text)
+
+
+def test_a_good_answer_is_called_good():
+    assert explain_answer(FIGURE_2) == (
+        "The answer is well formed: one box for each index 5 to 7 in both lists."
+    )
+
+
+def test_the_first_of_duplicate_indices_is_kept():
+    text = FIGURE_2.replace("6. [289, 34, 403, 236]", "5. [0, 0, 1, 1], 6. [2, 2, 3, 3]")
+    pred = parse_answer(text, SPACE).pred
+    assert pred.frames.tolist() == [5, 6, 7]
+    assert pred.boxes[0].tolist() == [0.278, 0.035, 0.399, 0.234]
+
+
+def test_the_format_without_a_think_list():
+    text = "<time> 5 - 5 </time> <pred_bbox> 5. [0, 0, 500, 500] </pred_bbox>"
+    answer = parse_answer(text, SPACE, think=False)
+    assert answer.think is None and answer.consistent
+    assert format_answer(answer, SPACE).split() == text.split()
+    assert explain_answer(text, think=False).endswith("each index 5 to 5 in the list.")
+    assert parse_answer(text, SPACE) is None
+    assert parse_answer(FIGURE_2, SPACE, think=False) is None
+    assert "expected <pred_bbox>, found '<think_bbox>" in explain_answer(FIGURE_2, think=False)
+
+
+BOXES = ", ".join(["5. [1, 2, 3, 4]"] * 50_000)
+OPEN = "<time> 5 - 5 </time> <think_bbox>"
+LONG = [
+    ("1" * 1_000_000, "digits"),
+    ("<time>" + "1" * 1_000_000, "digits in the time"),
+    (OPEN + "5. [" + "1" * 1_000_000, "digits in a box"),
+    (OPEN + "5. [0." + "1" * 1_000_000, "decimals in a box"),
+    ("[" * 1_000_000, "opening brackets"),
+    (OPEN + "[" * 1_000_000, "opening brackets in a list"),
+    ("<" * 1_000_000, "opening angle brackets"),
+    ("<time>" * 200_000, "opening tags"),
+    (OPEN * 30_000, "answers that begin again"),
+    (" " * 1_000_000, "blanks"),
+    ("<time>" + " \n" * 500_000 + "x", "blanks, then something wrong"),
+    (OPEN + ("5" + " " * 1_000) * 1_000, "blanks where a dot should be"),
+    (OPEN + BOXES, "boxes cut off at the end"),
+    (OPEN + BOXES + " </think_bbox> <pred_bbox> " + BOXES + " .", "boxes, then something wrong"),
+    (OPEN + BOXES + " </think_bbox> <pred_bbox> " + BOXES + " </pred_bbox>", "boxes all right"),
+    ("\x00" * 1_000_000, "null bytes"),
+    ("５" * 1_000_000, "full-width digits"),
+]
+
+
+@pytest.mark.parametrize("text", [row[0] for row in LONG], ids=[row[1] for row in LONG])
+def test_very_long_texts_are_read_in_one_pass(text):
+    """With a step back for each character, any of these would take hours."""
+    answer = parse_answer(text, SPACE)
+    assert (answer is not None) == text.endswith("</pred_bbox>")
+    assert len(explain_answer(text)) < 400
+    assert math.isfinite(score_answer(text, GOLD, SPACE).total)
+
+
+# --- coordinate spaces -------------------------------------------------------------------------
+
+spaces = st.one_of(
+    st.sampled_from([100, 1000]).map(CoordinateSpace.relative),
+    st.builds(CoordinateSpace.pixels, st.integers(1, 4000), st.integers(1, 4000)),
+)
+relative_boxes = st.lists(
+    st.tuples(*[st.floats(0, 1, allow_subnormal=False)] * 4), min_size=1, max_size=5
+)
+
+
+@given(spaces)
+def test_a_space_is_found_by_its_name(space):
+    assert CoordinateSpace.parse(space.name) == space
+
+
+@given(spaces, relative_boxes)
+@example(CoordinateSpace.pixels(1, 1), [(0.0, 0.5, 1.0, 1.0)])
+def test_what_is_encoded_is_decoded_to_half_a_step(space, boxes):
+    written = space.encode(boxes)
+    steps = np.array([space.width, space.height] * 2)
+    assert written.dtype == np.int64
+    assert (written >= 0).all() and (written <= steps).all()
+    assert (np.abs(space.decode(written) - boxes) * steps <= 0.5 + 1e-9).all()
+    assert (space.encode(space.decode(written)) == written).all()
+
+
+@given(spaces, relative_boxes)
+def test_a_written_answer_is_read_back(space, boxes):
+    tube = Tube(range(3, 3 + len(boxes)), space.decode(space.encode(boxes)))
+    answer = Answer(tube.span, tube, tube, consistent=True)
+    assert parse_answer(format_answer(answer, space), space) == answer
+
+
+def test_a_space_outside_the_frame_clamps():
+    space = CoordinateSpace.pixels(640, 360)
+    assert space.encode([[-1, 0.5, 2, 1]]).tolist() == [[0, 180, 640, 360]]
+    assert space.decode([[-64, 36, 320, 9000]]).tolist() == [[0, 0.1, 0.5, 1]]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "1000", "0-", "0-0", "0x5", "640X360", "640 x 360", "0-٣", "1-5", "-1x5", "0-1e3"]
+)
+def test_a_name_that_is_no_space_is_refused(name):
+    with pytest.raises(InputError, match="coordinate space"):
+        CoordinateSpace.parse(name)
