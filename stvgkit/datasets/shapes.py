@@ -12,10 +12,14 @@ at 2 fps, so a perfect answer scores exactly 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from stvgkit.boxes import iou
+from stvgkit.datasets.prepared import write_prepared
+from stvgkit.datasets.sample import Sample
 from stvgkit.tubes import Span, Tube
 
 SIZE = 64  # pixels, width and height
@@ -227,4 +231,66 @@ def render(scene: Scene, frames=None) -> np.ndarray:
         np.broadcast_to(looks, (rows, *looks.shape)),
         np.broadcast_to(kinds, (rows, len(kinds))),
         np.broadcast_to(np.array(scene.background), (rows, 3)),
+    )
+
+
+SPLITS = ("train", "validation", "test", "novel")
+
+
+def scene_of(split: str, number: int, seed: int = 0, difficulty: int = 2) -> Scene:
+    """Scene `number` of a split; no two splits share one, whatever their seeds.
+
+    >>> scene_of("test", 0).query == scene_of("test", 0).query
+    True
+    """
+    rng = np.random.default_rng([SPLITS.index(split), number, seed, difficulty])
+    return make_scene(rng, difficulty, novel=split == "novel")
+
+
+def write_shapes(
+    folder, split: str, count: int, *, seed: int = 0, difficulty: int = 2, progress: bool = False
+) -> Path:
+    """Write a split as H.264 files with a prepared annotation file; returns the latter's path.
+
+    Videos that are there already are kept, so an interrupted run goes on where it was. `split` is
+    one of `SPLITS`; *novel* asks only for colours, shapes and events that the others never hold.
+
+    >>> from stvgkit.datasets import read_prepared
+    >>> path = write_shapes(getfixture("tmp_path"), "test", 2)
+    >>> [sample.id for sample in read_prepared(path)]
+    ['shapes-test-00000', 'shapes-test-00001']
+    """
+    from stvgkit.video import write_video
+
+    folder = Path(folder) / split
+    samples = []
+    for number in tqdm(range(count), desc=f"shapes/{split}", disable=not progress):
+        scene = scene_of(split, number, seed, difficulty)
+        name = f"shapes-{split}-{number:05d}"
+        video = folder / "videos" / f"{name}.mp4"
+        if not video.exists():
+            video.parent.mkdir(parents=True, exist_ok=True)
+            write_video(video, render(scene), FPS, crf=12)
+        samples.append(_sample(name, video, scene))
+    path = folder / "samples.jsonl"
+    write_prepared(path, samples, source=f"shapes, seed {seed}, difficulty {difficulty}")
+    return path
+
+
+def _sample(name: str, video: Path, scene: Scene) -> Sample:
+    steps = scene.tube
+    tube = Tube(steps.frames * STRIDE, steps.boxes).interpolate()
+    target = scene.things[scene.target]
+    kinds = {"appears": "appears"} | dict.fromkeys(MOVES, "moves") | dict.fromkeys(RESIZES, "sizes")
+    return Sample(
+        id=name,
+        query=scene.query,
+        video=video,
+        width=SIZE,
+        height=SIZE,
+        fps=FPS,
+        window=Span(0, NUM_FRAMES - 1),
+        span=tube.span,
+        tube=tube,
+        groups={"event": kinds[target.event], "things": str(len(scene.things))},
     )

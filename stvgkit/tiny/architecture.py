@@ -1,8 +1,9 @@
 """The tiny VLM's weights: a `Qwen3VLForConditionalGeneration` small enough for two CPU cores.
 
-Departures from a random start, both so that a short pre-training finds order and place: the
-vision tower's position table starts as 2-D sines and cosines, and the number and time tokens'
-embeddings as sines and cosines of their value.
+Departures from a random start, so that a short pre-training finds order, place and likeness: the
+vision tower's position table starts as 2-D sines and cosines, the number and time tokens'
+embeddings as sines and cosines of their value, and the language layers' keys equal to their
+queries, so that a token looks first at tokens like itself.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def build_model(tokenizer, seed: int = 0) -> Qwen3VLForConditionalGeneration:
         words = model.model.language_model.embed_tokens.weight  # (vocabulary, hidden)
         words[token(NUMBERS)] = 0.1 * sinusoid(torch.arange(101), HIDDEN, longest=200)
         words[token(TIMES)] = 0.1 * sinusoid(torch.arange(len(TIMES)), HIDDEN, longest=200)
+        for layer in model.model.language_model.layers:
+            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
         table = model.model.visual.pos_embed.weight  # (side * side, hidden)
         side = SIZE // PATCH
         place = sinusoid(torch.arange(side), HIDDEN // 2, longest=2 * side)  # (side, hidden / 2)

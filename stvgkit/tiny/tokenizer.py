@@ -26,11 +26,12 @@ TIMES = [f"<{half / 2:.1f} seconds>" for half in range(32)]
 NUMBERS = [str(n) for n in range(101)]
 MARKS = ["\n", " ", ". [", "[", ", ", "], ", "]", " - ", ": ", ":", ",", ".", "-", "?"]
 ROLES = ["system", "user", "assistant"]
+CELLS = [f"{column}{row}" for row in range(1, 5) for column in "abcd"]  # as on a chess board
 WORDS = ["find", "point", "name", "cell", "frame", "none", "a", "the", "in", "that", "and"]
 WORDS += [*COLOURS, *SHAPES, *{word: 0 for event in EVENTS for word in event.split()}]
 
 # Longest pieces first; a word takes the space before it along, as in most tokenizers.
-PIECES = r"<[^<>]*>|[0-9]+|\. \[|\], |, | - |: | ?[A-Za-z]+|\s|."
+PIECES = r"<[^<>]*>|[a-d][1-4]|[0-9]+|\. \[|\], |, | - |: | ?[A-Za-z]+|\s|."
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -62,7 +63,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     ['5', '. [', '27', ', ', '30', ', ', '39', ', ', '21', '], ']
     """
     words = [space + word for word in ROLES + WORDS for space in ("", " ")]
-    pieces = ["<unk>", *CHAT, *TAGS, *TIMES, *NUMBERS, *MARKS, *words]
+    pieces = ["<unk>", *CHAT, *TAGS, *TIMES, *NUMBERS, *MARKS, *CELLS, *words]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")

@@ -1,0 +1,66 @@
+"""What the model is asked: timestamped frames, then the question.
+
+A clip is written as `<0.5 seconds>` and the frame, one after the other. This is how Qwen3-VL
+writes a video itself (the processor's `replace_video_token`), it tells any other model the time
+too, and it fits trainers that take images but no video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stvgkit.answers import CoordinateSpace
+
+# STVG-o1 prints its answer (Fig. 2) but not its prompt; this one is ours.
+INSTRUCTION = """\
+The video has {num_frames} sampled frames, numbered from 0 to {last}. Find when this happens and \
+where its subject is: "{query}"
+First give the first and the last frame of the event, then a first guess of the subject's box in \
+every frame from the first to the last, then the final boxes in the same frames. A box is \
+[x1, y1, x2, y2], {unit}. Answer in exactly this form and write nothing else:
+<time> 5 - 6 </time>
+<think_bbox> 5. [{example}], 6. [{example}] </think_bbox>
+<pred_bbox> 5. [{example}], 6. [{example}] </pred_bbox>"""
+
+# What the tiny model understands; it has too few words for an instruction.
+SHORT = "find: {query}"
+
+TEMPLATES = {"full": INSTRUCTION, "short": SHORT}
+
+
+def instruction(query: str, num_frames: int, space: CoordinateSpace, template: str = "full") -> str:
+    """The question's text for `num_frames` frames, with coordinates in `space`.
+
+    >>> instruction("the red circle", 8, CoordinateSpace.relative(100), template="short")
+    'find: the red circle'
+    """
+    relative = space.name.startswith("0-")
+    unit = (
+        f"relative to the frame, as integers from 0 to {space.width:.0f}"
+        if relative
+        else f"in pixels of a frame that is {space.width:.0f} wide and {space.height:.0f} high"
+    )
+    example = ", ".join(str(n) for n in space.encode([0.3, 0.2, 0.5, 0.8])[0])
+    return TEMPLATES[template].format(
+        query=query, num_frames=num_frames, last=num_frames - 1, unit=unit, example=example
+    )
+
+
+def build_messages(
+    query: str, times: Sequence[float], space: CoordinateSpace, template: str = "full"
+) -> list[dict]:
+    """One user turn: a time and an image placeholder for every frame, then the instruction.
+
+    `times` are the frames' seconds from the start of what is shown. Fill the placeholders in
+    order with the frames (TRL does so itself from a column `images`).
+
+    >>> turn = build_messages("the red circle", [0.0, 0.5], CoordinateSpace.relative(100), "short")
+    >>> [part.get("text", part["type"]) for part in turn[0]["content"]]
+    ['<0.0 seconds>', 'image', '<0.5 seconds>', 'image', 'find: the red circle']
+    """
+    content = []
+    for seconds in times:
+        content.append({"type": "text", "text": f"<{seconds:.1f} seconds>"})
+        content.append({"type": "image"})
+    text = instruction(query, len(times), space, template)
+    return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]

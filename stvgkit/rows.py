@@ -1,0 +1,161 @@
+"""Rows: a sample as trainers, generation and scoring all see it.
+
+`plan_row` settles, from the annotation alone and the video's times, which frames are shown and
+where the gold boxes are on them. `Decode` adds the pixels when a row is asked for. SFT, rollouts,
+the loss and evaluation read the same rows, so their prompts are the same token for token.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stvgkit.answers import Answer, CoordinateSpace, format_answer
+from stvgkit.datasets.sample import Sample
+from stvgkit.errors import InputError
+from stvgkit.prompts import TEMPLATES, build_messages
+from stvgkit.tubes import Tube
+from stvgkit.video import probe, read_frames, sample_indices
+
+
+@dataclass(frozen=True)
+class ClipFormat:
+    """How a clip is shown to a model, and in which numbers it answers.
+
+    `space` is `0-1000`, `0-100` or `pixels` (of the frame that the model sees); `factor` is what
+    both sides of a frame must be a multiple of; `max_side` bounds its longer side. Saved beside
+    a checkpoint, so that a model is asked in the form it learned.
+    """
+
+    space: str = "0-1000"
+    template: str = "full"
+    fps: float = 2.0
+    max_frames: int | None = None
+    max_side: int = 336
+    factor: int = 32
+
+    FILE = "clip_format.json"
+
+    def __post_init__(self) -> None:
+        if self.template not in TEMPLATES:
+            raise InputError(f"unknown prompt template {self.template!r}: use {sorted(TEMPLATES)}")
+        if self.space != "pixels":
+            CoordinateSpace.parse(self.space)
+
+    def frame_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height shown for a video of this size: aspect kept, multiples of `factor`.
+
+        >>> ClipFormat(max_side=336, factor=28).frame_size(640, 360)
+        (336, 196)
+        >>> ClipFormat(max_side=64, factor=16).frame_size(64, 64)
+        (64, 64)
+        """
+        scale = min(1.0, self.max_side / max(width, height))
+        most = max(self.max_side // self.factor, 1)
+        sides = (
+            min(max(round(side * scale / self.factor), 1), most) * self.factor
+            for side in (width, height)
+        )
+        return tuple(sides)
+
+    def coordinate_space(self, width: int, height: int) -> CoordinateSpace:
+        """The space of answers about frames shown at this size."""
+        if self.space == "pixels":
+            return CoordinateSpace.pixels(width, height)
+        return CoordinateSpace.parse(self.space)
+
+    def save(self, folder: Path) -> None:
+        (Path(folder) / self.FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> ClipFormat | None:
+        """The format saved beside a checkpoint, or None where there is none."""
+        path = Path(folder) / cls.FILE
+        return cls(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def plan_row(sample: Sample, clip_format: ClipFormat) -> dict:
+    """Everything of a row but its pixels.
+
+    `frames` are video frame numbers, `times` seconds from the first shown frame; `target_frames`
+    are the shown frames (counted from 0) inside the gold span, `target_boxes` their gold boxes
+    (relative; empty where the benchmark ships none).
+    """
+    info = probe(sample.video)
+    frames = sample_indices(
+        info, fps=clip_format.fps, window=sample.window, max_frames=clip_format.max_frames
+    )
+    size = clip_format.frame_size(info.width, info.height)
+    target = shown_tube(sample.tube, frames) if sample.tube is not None else Tube([], [])
+    return {
+        "id": sample.id,
+        "query": sample.query,
+        "video": str(sample.video),
+        "frames": frames.tolist(),
+        "times": (info.times[frames] - info.times[frames[0]]).tolist(),
+        "size": list(size),
+        "space": clip_format.coordinate_space(*size).name,
+        "template": clip_format.template,
+        "target_frames": target.frames.tolist(),
+        "target_boxes": target.boxes.tolist(),
+    }
+
+
+def shown_tube(tube: Tube, frames: np.ndarray) -> Tube:
+    """A tube on video frames, as seen on the shown frames and numbered by them.
+
+    An event that falls between two shown frames is given to the nearest one, so that no sample
+    is without a target.
+
+    >>> shown_tube(Tube([9, 10, 11], np.zeros((3, 4))), np.array([0, 10, 20])).frames
+    array([1])
+    >>> shown_tube(Tube([12, 13], np.zeros((2, 4))), np.array([0, 10, 20])).frames
+    array([1])
+    """
+    inside = tube.interpolate().at(frames)
+    if len(inside):
+        return Tube(np.searchsorted(frames, inside.frames), inside.boxes)
+    middle = tube.interpolate().frames[len(tube.interpolate()) // 2]
+    nearest = int(np.abs(np.asarray(frames) - middle).argmin())
+    return Tube([nearest], tube.resample([middle]).boxes)
+
+
+def gold_text(row: dict, think_noise: float = 0.0, seed: int = 0) -> str:
+    """The answer that SFT teaches: the gold boxes, after think boxes that are `think_noise` off.
+
+    `think_noise` is the standard deviation of a shift of each coordinate, relative to the box's
+    side. A first guess that is always perfect would leave nothing for the final boxes to mend.
+    """
+    gold = Tube(row["target_frames"], row["target_boxes"])
+    rng = np.random.default_rng([seed, *row["id"].encode()])
+    x1, y1, x2, y2 = gold.boxes.T
+    sides = np.stack([x2 - x1, y2 - y1, x2 - x1, y2 - y1], axis=1)
+    think = gold.boxes + think_noise * sides * rng.standard_normal(gold.boxes.shape)
+    think = Tube(gold.frames, np.clip(think, 0.0, 1.0))
+    answer = Answer(gold.span, think, gold, consistent=True)
+    return format_answer(answer, CoordinateSpace.parse(row["space"]))
+
+
+def row_messages(row: dict) -> list[dict]:
+    """The prompt of a row, with a placeholder for each frame."""
+    space = CoordinateSpace.parse(row["space"])
+    return build_messages(row["query"], row["times"], space, row["template"])
+
+
+def row_images(row: dict) -> list[Image.Image]:
+    """The frames of a row at the size that the model sees."""
+    return _images(row["video"], tuple(row["frames"]), tuple(row["size"]))
+
+
+# A few hundred small clips stay decoded; larger ones would fill the memory.
+@lru_cache(maxsize=64)
+def _images(video: str, frames: tuple[int, ...], size: tuple[int, int]) -> list[Image.Image]:
+    clip = read_frames(video, indices=frames)
+    images = [Image.fromarray(frame) for frame in clip.frames]
+    return [im if im.size == size else im.resize(size, Image.Resampling.BICUBIC) for im in images]
+
