@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stvgkit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_demo,):
+    for add in (add_demo, add_prepare, add_score, add_info):
         add(commands)
     return parser
 
@@ -58,3 +58,98 @@ def run_demo(args) -> None:
     from stvgkit.demo import run
 
     run(args.out, seed=args.seed, smoke=args.smoke)
+
+
+def add_prepare(commands) -> None:
+    prepare = commands.add_parser(
+        "prepare",
+        help="check a benchmark's videos and write a split that everything else reads",
+        description="Read a benchmark's annotations, check every video, and write samples.jsonl "
+        "and report.json, which counts and lists by reason what was skipped or changed.",
+    )
+    prepare.add_argument(
+        "--benchmark", required=True, choices=["hcstvg", "vidstg", "vue-stg"], help="which one"
+    )
+    prepare.add_argument(
+        "--annotations", type=Path, required=True, help="its file; for vue-stg, its folder"
+    )
+    prepare.add_argument("--videos", type=Path, required=True, help="folder, searched to the end")
+    prepare.add_argument("--out", type=Path, required=True, help="folder to write")
+    prepare.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
+    prepare.set_defaults(run=run_prepare)
+
+
+def run_prepare(args) -> None:
+    from stvgkit.datasets.prepare import prepare
+
+    account = prepare(args.benchmark, args.annotations, args.videos, args.out, boxes=args.boxes)
+    skipped = sum(reason["count"] for reason in account["skipped"].values())
+    print(f"{account['samples']} samples written to {args.out}, {skipped} skipped:")
+    for kind in ("skipped", "changed"):
+        for reason, listed in account[kind].items():
+            print(f"  {kind} {listed['count']:>6}  {reason}")
+    print(f"all ids are in {args.out / 'report.json'}")
+
+
+def add_score(commands) -> None:
+    from stvgkit.datasets import BENCHMARKS
+    from stvgkit.metrics import PROTOCOLS
+
+    score = commands.add_parser(
+        "score",
+        help="score a file of predictions against a benchmark's annotations",
+        description="Predictions: the .jsonl of stvgkit predict, HC-STVG's official .json, or "
+        "VUE-STG's .csv. A missing or unparsable prediction scores 0.",
+    )
+    score.add_argument("--benchmark", required=True, choices=BENCHMARKS, help="which one")
+    score.add_argument(
+        "--annotations", type=Path, required=True, help="its file; for vue-stg, its folder"
+    )
+    score.add_argument("--predictions", type=Path, required=True, help="file to score")
+    score.add_argument(
+        "--protocol", choices=PROTOCOLS, help="how to count; default, or vue-stg on vue-stg"
+    )
+    score.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
+    score.add_argument("--json", type=Path, metavar="FILE", help="write the scores here as well")
+    score.set_defaults(run=run_score)
+
+
+def run_score(args) -> None:
+    from stvgkit.files import write_json
+    from stvgkit.predictions import score_files
+
+    report, notes = score_files(
+        args.benchmark,
+        args.annotations,
+        args.predictions,
+        protocol=args.protocol,
+        boxes=args.boxes,
+    )
+    print(report.table())
+    if args.json:
+        write_json(args.json, report.as_dict())
+    if str(notes):
+        print(f"\n{notes}", file=sys.stderr)
+
+
+def add_info(commands) -> None:
+    info = commands.add_parser("info", help="what a video or an annotation file holds")
+    info.add_argument("path", type=Path, metavar="VIDEO|ANNOTATIONS", help="a file, or a folder")
+    info.set_defaults(run=run_info)
+
+
+def run_info(args) -> None:
+    from stvgkit.datasets.records import VIDEO_SUFFIXES
+
+    if args.path.suffix.lower() not in VIDEO_SUFFIXES:
+        from stvgkit.datasets.info import describe
+
+        print(describe(args.path))
+        return
+    from stvgkit.video import probe
+
+    video = probe(args.path)
+    print(
+        f"{args.path}: {video.width}x{video.height} pixels, {video.num_frames} frames, "
+        f"{video.fps:.6g} frames per second, {video.duration:.3f} seconds"
+    )

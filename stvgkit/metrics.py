@@ -32,72 +32,104 @@ if TYPE_CHECKING:
     from stvgkit.predictions import Prediction
 
 THRESHOLDS = (0.3, 0.5)
-_NOTHING = Tube([], [])
+
+# Bins under which samples are reported apart: (upper edge, name). The edges are VUE-STG's.
+OBJECT_SIZES = ((0.10, "<10%"), (0.30, "10-30%"), (np.inf, ">=30%"))
+VIDEO_LENGTHS = ((60, "<1min"), (600, "1-10min"), (1800, "10-30min"), (np.inf, ">=30min"))
+GOLD_LENGTHS = ((3, "<3s"), (10, "3-10s"), (60, "10-60s"), (np.inf, ">=60s"))
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Predicted and gold tubes of n samples, laid end to end; what every protocol counts on.
+@dataclass(frozen=True, eq=False)
+class TubeBatch:
+    """The tubes of n samples laid end to end, so that all are scored in a few array operations.
 
-    A span is a row `(first, last)`, both inclusive. `owner` and `frame` say for each matched
-    frame, one that has a box in both tubes, whose it is and which; `overlap` is the IoU there.
+    >>> batch = TubeBatch.of([Tube([5, 6], np.zeros((2, 4))), None, Tube([9], np.zeros((1, 4)))])
+    >>> batch.owner, batch.frames
+    (array([0, 0, 2]), array([5, 6, 9]))
     """
 
-    preds: Sequence[Tube]
-    golds: Sequence[Tube]
+    lengths: np.ndarray  # (n,) boxes of each sample
+    owner: np.ndarray  # (m,) the sample of each box, increasing
+    frames: np.ndarray  # (m,) increasing within a sample
+    boxes: np.ndarray  # (m, 4)
+
+    @classmethod
+    def of(cls, tubes: Sequence[Tube | None]) -> TubeBatch:
+        """Lay tubes end to end; None is a sample without any box."""
+        lengths = np.array([0 if t is None else len(t.frames) for t in tubes], dtype=np.int64)
+        some = [tube for tube in tubes if tube is not None]
+        return cls(
+            lengths,
+            np.repeat(np.arange(len(lengths)), lengths),
+            np.concatenate([np.empty(0, np.int64), *(tube.frames for tube in some)]),
+            np.concatenate([np.empty((0, 4)), *(tube.boxes for tube in some)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def spans(self, given: Sequence[Span | None] | None) -> np.ndarray:
+        """First and last frame of each sample, `(n, 2)`, where no span is given instead."""
+        rows = np.tile(np.array([0, -1]), (len(self), 1))  # an empty tube has an empty span
+        some, ends = self.lengths > 0, np.cumsum(self.lengths)
+        rows[some, 0] = self.frames[(ends - self.lengths)[some]]
+        rows[some, 1] = self.frames[ends[some] - 1]
+        told = [(i, s.start, s.end) for i, s in enumerate(given or ()) if s is not None]
+        if told:
+            where, *both = np.array(told, dtype=np.int64).T
+            rows[where] = np.stack(both, axis=1)
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Predictions and gold of n samples with their m matched frames: what protocols count on.
+
+    A matched frame has a box in both tubes. A span is a row `(first, last)`, both inclusive.
+    """
+
+    preds: TubeBatch
+    golds: TubeBatch
     pred_spans: np.ndarray  # (n, 2)
     gold_spans: np.ndarray  # (n, 2)
+    pred_at: np.ndarray  # (m,) place of each matched box in `preds`
+    gold_at: np.ndarray  # (m,) and in `golds`
+    overlap: np.ndarray  # (m,) IoU of the two
     grids: Sequence[np.ndarray] | None  # per sample, the frames that `tubedetr` looks at
-    owner: np.ndarray  # (m,) sample of each matched frame
-    frame: np.ndarray  # (m,)
-    overlap: np.ndarray  # (m,) IoU
+
+    @property
+    def owner(self) -> np.ndarray:
+        """The sample of each matched frame, `(m,)`."""
+        return self.golds.owner[self.gold_at]
+
+    @property
+    def frame(self) -> np.ndarray:
+        """The number of each matched frame, `(m,)`."""
+        return self.golds.frames[self.gold_at]
 
     def total(self, keep: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Sum of the overlaps of each sample, over the matched frames in `keep`, `(n,)`."""
         return np.bincount(self.owner[keep], self.overlap[keep], minlength=len(self.golds))
 
-    def count(self) -> np.ndarray:
-        """Number of matched frames of each sample, `(n,)`."""
-        return np.bincount(self.owner, minlength=len(self.golds))
-
-    def gold_boxes(self) -> np.ndarray:
-        """Number of gold boxes of each sample, `(n,)`."""
-        return np.fromiter(map(len, self.golds), np.int64, len(self.golds))
+    def count(self, keep: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Number of matched frames of each sample, of those in `keep`, `(n,)`."""
+        return np.bincount(self.owner[keep], minlength=len(self.golds))
 
 
-def _span_rows(spans: Sequence[Span | None], tubes: Sequence[Tube]) -> np.ndarray:
-    given = (t.span if s is None else s for s, t in zip(spans, tubes, strict=True))
-    return np.array([(s.start, s.end) for s in given], dtype=np.int64).reshape(-1, 2)
-
-
-def _flatten(tubes: Sequence[Tube]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    lengths = np.fromiter((len(tube.frames) for tube in tubes), np.int64, len(tubes))
-    owner = np.repeat(np.arange(len(tubes)), lengths)
-    if not len(owner):
-        return owner, np.empty(0, np.int64), np.empty((0, 4))
-    return (
-        owner,
-        np.concatenate([tube.frames for tube in tubes]),
-        np.concatenate([tube.boxes for tube in tubes]),
-    )
-
-
-def _match(preds: Sequence[Tube], golds: Sequence[Tube]) -> tuple[np.ndarray, ...]:
-    """The frames with a box in both tubes: owner, frame, predicted box, gold box."""
-    pred_owner, pred_frame, pred_boxes = _flatten(preds)
-    owner, frame, boxes = _flatten(golds)
-    if not len(owner):
-        return owner, frame, boxes, boxes
-    low, high = frame.min(), frame.max()
-    # Frames beyond every gold frame match nothing; without them the key below cannot overflow.
-    near = (pred_frame >= low) & (pred_frame <= high)
-    stride = high - low + 1
-    pred_key = pred_owner[near] * stride + (pred_frame[near] - low)
-    key = owner * stride + (frame - low)
-    place = np.searchsorted(pred_key, key)  # both keys increase strictly, as frames do in a tube
+def _match(preds: TubeBatch, golds: TubeBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Where the frames with a box in both lie: their places in `preds` and in `golds`."""
+    if not len(preds.frames) or not len(golds.frames):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    low, high = golds.frames.min(), golds.frames.max()
+    stride = high - low + 3
+    # Frames beyond every gold frame match nothing; pushed to the edge, the key cannot overflow.
+    near = np.clip(preds.frames, low - 1, high + 1)
+    pred_key = preds.owner * stride + (near - low)
+    gold_key = golds.owner * stride + (golds.frames - low)
+    place = np.searchsorted(pred_key, gold_key)  # keys increase, as frames do within a tube
     place[place == len(pred_key)] = 0
-    found = pred_key[place] == key if len(pred_key) else np.zeros(len(key), dtype=bool)
-    return owner[found], frame[found], pred_boxes[near][place[found]], boxes[found]
+    found = pred_key[place] == gold_key
+    return place[found], np.flatnonzero(found)
 
 
 def _divide(top: np.ndarray, bottom: np.ndarray, empty: float) -> np.ndarray:
@@ -134,7 +166,7 @@ def default_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
     {'tIoU': 0.5, 'vIoU': 0.5, 'gt_vIoU': 0.6666666666666666}
     """
     p0, p1, g0, g1, union, tiou = _half_open(pairs, gold_end=1)
-    gold_boxes = pairs.gold_boxes()
+    gold_boxes = pairs.golds.lengths
     seen = union - ((g1 - g0) - gold_boxes)
     both = _inside(pairs, np.maximum(p0, g0), np.minimum(p1, g1))
     bare = np.where(gold_boxes > 0, 0.0, np.nan)  # no gold box: space cannot be scored
@@ -165,7 +197,7 @@ def hcstvg_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
     return {
         "tIoU": _divide(pairs.count(), hull, 0.0),
         "vIoU": _divide(total, hull, 0.0),
-        "gt_vIoU": _divide(total, pairs.gold_boxes(), np.nan),
+        "gt_vIoU": _divide(total, pairs.golds.lengths, np.nan),
     }
 
 
@@ -189,7 +221,7 @@ def stcat_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
     return {
         "tIoU": tiou,
         "vIoU": pairs.total(both) / np.maximum(hull, 1),
-        "gt_vIoU": _divide(pairs.total(), pairs.gold_boxes(), np.nan),
+        "gt_vIoU": _divide(pairs.total(), pairs.golds.lengths, np.nan),
     }
 
 
@@ -213,13 +245,15 @@ def tubedetr_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
     start, end = np.minimum(p0, g0), np.maximum(p1, g1)
     n = len(pairs.golds)
     seen, gold_seen = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    sampled = np.zeros(len(pairs.owner), dtype=bool)
-    edges = np.searchsorted(pairs.owner, np.arange(n + 1))
+    sampled = np.zeros(len(pairs.gold_at), dtype=bool)
+    cuts = np.searchsorted(pairs.owner, np.arange(n + 1))
+    gold_cuts = np.searchsorted(pairs.golds.owner, np.arange(n + 1))
     for i, grid in enumerate(pairs.grids):
-        mine = slice(edges[i], edges[i + 1])
+        mine = slice(cuts[i], cuts[i + 1])
         sampled[mine] = np.isin(pairs.frame[mine], grid)
         seen[i] = np.count_nonzero((grid >= start[i]) & (grid < end[i]))
-        gold_seen[i] = np.count_nonzero(np.isin(pairs.golds[i].frames, grid))
+        gold_frames = pairs.golds.frames[gold_cuts[i] : gold_cuts[i + 1]]
+        gold_seen[i] = np.count_nonzero(np.isin(gold_frames, grid))
     both = _inside(pairs, np.maximum(p0, g0), np.minimum(p1, g1)) & sampled
     return {
         "tIoU": tiou,
@@ -245,14 +279,13 @@ def vue_stg_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
     >>> scores["t_IoU"], scores["v_IoU"], scores["v_IoU_Int"]
     (0.5, 0.5, 1.0)
     """
-    n = len(pairs.golds)
-    pred_owner, _, pred_boxes = _flatten(pairs.preds)
-    gold_owner, _, gold_boxes = _flatten(pairs.golds)
-    pred = np.bincount(pred_owner[area(pred_boxes) > 0], minlength=n)
-    gold = np.bincount(gold_owner[area(gold_boxes) > 0], minlength=n)
-    common = pairs.count()
+    preds, golds, n = pairs.preds, pairs.golds, len(pairs.golds)
+    pred_solid, gold_solid = area(preds.boxes) > 0, area(golds.boxes) > 0
+    pred = np.bincount(preds.owner[pred_solid], minlength=n)
+    gold = np.bincount(golds.owner[gold_solid], minlength=n)
+    common = pairs.count(pred_solid[pairs.pred_at] & gold_solid[pairs.gold_at])
     union = pred + gold - common
-    total = pairs.total()
+    total = pairs.total()  # a box without area adds nothing
     return {
         "t_Precision": _divide(common, pred, np.nan),
         "t_Recall": _divide(common, gold, np.nan),
@@ -274,8 +307,8 @@ PROTOCOLS = {
 
 
 def score_tubes(
-    preds: Sequence[Tube | None],
-    golds: Sequence[Tube | None],
+    preds: Sequence[Tube | None] | TubeBatch,
+    golds: Sequence[Tube | None] | TubeBatch,
     protocol: str = "default",
     *,
     pred_spans: Sequence[Span | None] | None = None,
@@ -296,24 +329,24 @@ def score_tubes(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
-    n = len(golds)
-    pred_spans = [None] * n if pred_spans is None else pred_spans
-    gold_spans = [None] * n if gold_spans is None else gold_spans
-    if not len(preds) == len(pred_spans) == len(gold_spans) == n:
-        raise ValueError("predictions, gold tubes and spans must be equally many")
-    preds = [_NOTHING if tube is None else tube for tube in preds]
-    golds = [_NOTHING if tube is None else tube for tube in golds]
-    owner, frame, pred_boxes, gold_boxes = _match(preds, golds)
-    if protocol == "vue-stg":  # there, a box without area is no box
-        solid = (area(pred_boxes) > 0) & (area(gold_boxes) > 0)
-        owner, frame = owner[solid], frame[solid]
-        pred_boxes, gold_boxes = pred_boxes[solid], gold_boxes[solid]
-    gold_rows, pred_rows = _span_rows(gold_spans, golds), _span_rows(pred_spans, preds)
-    grids = None if grids is None else [np.asarray(grid, dtype=np.int64) for grid in grids]
-    overlap = iou(pred_boxes, gold_boxes)
-    return PROTOCOLS[protocol](
-        Pairs(preds, golds, pred_rows, gold_rows, grids, owner, frame, overlap)
+    preds, golds = (
+        tubes if isinstance(tubes, TubeBatch) else TubeBatch.of(tubes) for tubes in (preds, golds)
     )
+    given = [len(extra) for extra in (pred_spans, gold_spans, grids) if extra is not None]
+    if {len(preds), *given} - {len(golds)}:
+        raise ValueError("predictions, gold tubes, spans and grids must be equally many")
+    pred_at, gold_at = _match(preds, golds)
+    pairs = Pairs(
+        preds,
+        golds,
+        preds.spans(pred_spans),
+        golds.spans(gold_spans),
+        pred_at,
+        gold_at,
+        iou(preds.boxes[pred_at], golds.boxes[gold_at]),
+        None if grids is None else [np.asarray(grid, dtype=np.int64) for grid in grids],
+    )
+    return PROTOCOLS[protocol](pairs)
 
 
 def score_tube(
@@ -417,6 +450,12 @@ class Report:
         return "\n".join(lines)
 
 
+def _bin_order(name: str) -> tuple[int, str]:
+    """Bins in the order of their edges, other names by alphabet."""
+    order = [label for bins in (OBJECT_SIZES, VIDEO_LENGTHS, GOLD_LENGTHS) for _, label in bins]
+    return (order.index(name) if name in order else -1, name)
+
+
 def summarize(
     scores: Mapping[str, np.ndarray],
     protocol: str = "default",
@@ -452,14 +491,10 @@ def summarize(
         missing,
         _averages(scores),
         {
-            group: {name: row(chosen) for name, chosen in sorted(names.items())}
-            for group, names in members.items()
+            group: {name: row(names[name]) for name in sorted(names, key=_bin_order)}
+            for group, names in sorted(members.items())
         },
     )
-
-
-OBJECT_SIZES = ((0.10, "<10%"), (0.30, "10-30%"), (np.inf, ">=30%"))
-GOLD_LENGTHS = ((3, "<3s"), (10, "3-10s"), (60, "10-60s"), (np.inf, ">=60s"))
 
 
 def bin_name(value: float, bins: Sequence[tuple[float, str]]) -> str:

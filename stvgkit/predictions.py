@@ -1,17 +1,32 @@
-"""Predictions: a model's answers as tubes on video frames.
+"""Predictions: a model's answers as tubes on video frames, and the files they come in.
 
 Model answers live on the frames the model was shown; scores live on the frames of the video.
-`answer_tube` takes one to the other.
+`answer_tube` takes one to the other. `score_files` is `stvgkit score`; it reads three forms:
+
+- `.jsonl`, what `stvgkit predict` writes: a line for each sample with `id`, `completion` (the raw
+  text), `frames` (the video frame of each frame shown), `space` (such as `0-1000`), and `think`
+  where it is false because the model answers without a think list;
+- `.json`, HC-STVG's official form: `{id: {"st_frame", "ed_frame", "bbox": {frame: [x1, y1, x2,
+  y2]}}}` in pixels, frames counted from 1 as in its annotations, both ends inclusive;
+- `.csv`, VUE-STG's form, see `stvgkit.datasets.vue_stg`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from stvgkit.answers import Answer
+from stvgkit.answers import Answer, CoordinateSpace, parse_answer
+from stvgkit.boxes import from_px
+from stvgkit.datasets import Sample, SkipReport, hcstvg, read_benchmark, vue_stg
+from stvgkit.datasets.records import BadRecord, box_rows, load_json, member, read_text, whole
+from stvgkit.errors import InputError
+from stvgkit.metrics import PROTOCOLS, Report, score_samples
 from stvgkit.tubes import Span, Tube
 
 
@@ -64,3 +79,131 @@ def answer_tube(answer: Answer, frames: Sequence[int]) -> Tube:
     """
     shown = answer.pred.slice(answer.span.intersect(Span(0, len(frames) - 1)))
     return Tube(np.asarray(frames, dtype=np.int64)[shown.frames], shown.boxes).interpolate()
+
+
+def read_completions(path: Path | str) -> dict[str, Prediction]:
+    """Read the JSON lines that `stvgkit predict` writes, by sample id.
+
+    Raises `InputError` with the line's number where a line is damaged or an id repeats. An answer
+    that breaks the format is no damage: its prediction has no tube.
+
+    >>> path = getfixture("tmp_path") / "preds.jsonl"
+    >>> line = '{"id": "a", "completion": "It is the dog.", "frames": [0, 15], "space": "0-1000"}'
+    >>> _ = path.write_text(line)
+    >>> read_completions(path)
+    {'a': Prediction(tube=None, span=None)}
+    """
+    predictions: dict[str, Prediction] = {}
+    for number, line in enumerate(read_text(Path(path)).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            name, prediction = member(record, "id", str), _completion(record)
+            if name in predictions:
+                raise BadRecord(f"id {name!r} comes twice")
+        except (ValueError, RecursionError) as error:  # BadRecord and InputError are ValueErrors
+            raise InputError(
+                f"{path} line {number}: {error}; write it again with stvgkit predict"
+            ) from error
+        predictions[name] = prediction
+    return predictions
+
+
+def _completion(record: Any) -> Prediction:
+    space = CoordinateSpace.parse(member(record, "space", str))
+    frames = [whole({"frames": frame}, "frames") for frame in member(record, "frames", list)]
+    if (np.diff(frames) <= 0).any():
+        raise BadRecord("'frames' do not increase")
+    think = record.get("think", True) is not False
+    answer = parse_answer(member(record, "completion", str), space, think=think)
+    return Prediction.from_answer(answer, frames)
+
+
+def read_hcstvg(
+    path: Path | str, samples: Iterable[Sample], report: SkipReport
+) -> dict[str, Prediction]:
+    """Read HC-STVG's official form; `samples` tell the frame sizes of the pixel boxes.
+
+    A prediction that is malformed has no tube and scores 0; `report` says why.
+    """
+    records = load_json(Path(path), dict, report)
+    predictions = {}
+    for sample in samples:
+        if sample.id in records:
+            try:
+                predictions[sample.id] = _official(records[sample.id], sample)
+            except BadRecord as reason:
+                report.change(f"prediction not parsed: {reason}", sample.id)
+                predictions[sample.id] = Prediction(None)
+    return predictions
+
+
+def _official(record: Any, sample: Sample) -> Prediction:
+    first, last = (whole(record, key, 1) - 1 for key in ("st_frame", "ed_frame"))
+    boxes = member(record, "bbox", dict)
+    if not boxes:
+        return Prediction(Tube([], []), Span(first, last))
+    try:
+        frames = np.array([whole({"frame": int(key)}, "frame", 1) - 1 for key in boxes])
+    except ValueError as error:
+        raise BadRecord("a key of 'bbox' is not a frame number from 1 on") from error
+    rows = from_px(box_rows(list(boxes.values()), "bbox"), sample.width, sample.height)
+    order = np.argsort(frames)
+    try:
+        return Prediction(Tube(frames[order], rows[order]), Span(first, last))
+    except ValueError as error:
+        raise BadRecord(str(error)) from error
+
+
+def score_files(
+    benchmark: str,
+    annotations: Path | str,
+    predictions: Path | str,
+    *,
+    protocol: str | None = None,
+    boxes: Path | str | None = None,
+) -> tuple[Report, SkipReport]:
+    """Score a predictions file against a benchmark's annotations: `stvgkit score`.
+
+    The protocol is `default` where none is named, and `vue-stg` on VUE-STG, whose grid of seconds
+    no other protocol fits. Returns the scores, and what was left out or changed on reading. Raises
+    `InputError` for files that cannot be used, or that have not one id in common.
+    """
+    path, on_seconds = Path(predictions), benchmark == "vue-stg"
+    protocol = protocol or ("vue-stg" if on_seconds else "default")
+    if protocol not in PROTOCOLS:
+        raise InputError(f"unknown protocol {protocol!r}: use one of {', '.join(PROTOCOLS)}")
+    if on_seconds != (protocol == "vue-stg"):
+        raise InputError(f"protocol {protocol} does not fit {benchmark}: vue-stg is for vue-stg")
+    report = SkipReport()
+    if benchmark == "hcstvg" and protocol == "hcstvg":  # the official script clips no box
+        samples = list(hcstvg.read(annotations, None, report, crop=False))
+    else:
+        samples = list(read_benchmark(benchmark, annotations, None, report, boxes=boxes))
+    found = _read(path, benchmark, samples, report)
+    if not samples:
+        raise InputError(f"{annotations} holds not one usable sample:\n{report}")
+    unknown = sorted(set(found) - {sample.id for sample in samples})
+    if len(unknown) == len(found):
+        raise InputError(
+            f"{path} has no prediction for any of the {len(samples)} samples of {annotations} "
+            f"(their ids are like {samples[0].id!r}): are these two of the same benchmark?"
+        )
+    for name in unknown:
+        report.skip("prediction for an id that the annotations lack", name)
+    return score_samples(samples, found, protocol), report
+
+
+def _read(
+    path: Path, benchmark: str, samples: list[Sample], report: SkipReport
+) -> dict[str, Prediction]:
+    forms = {"vue-stg": (".csv",), "hcstvg": (".json", ".jsonl")}.get(benchmark, (".jsonl",))
+    if path.suffix not in forms:
+        raise InputError(f"{path}: predictions for {benchmark} are {' or '.join(forms)} files")
+    if path.suffix == ".jsonl":
+        return read_completions(path)
+    if path.suffix == ".json":
+        return read_hcstvg(path, samples, report)
+    tubes = vue_stg.read_tubes(path, report)
+    return {name: Prediction(tube if len(tube) else None) for name, tube in tubes.items()}

@@ -68,7 +68,7 @@ class SkipReport:
 
 
 def load_json(path: Path, kind: type, report: SkipReport) -> Any:
-    """The JSON value of a file, which must be of this kind (`dict` or `list`).
+    """The JSON value of a file, which must be of this kind: `dict`, `list`, `object` for either.
 
     A key that comes twice in one object keeps its first value and is counted as skipped. Raises
     `InputError` where the file is empty, is not JSON or holds something else.
@@ -87,11 +87,11 @@ def load_json(path: Path, kind: type, report: SkipReport) -> Any:
         value = json.loads(text, object_pairs_hook=first_wins)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}): give the benchmark's own file") from error
-    if not isinstance(value, kind):
-        names = {dict: "an object {...}", list: "a list [...]"}
+    names = {dict: "an object {...}", list: "a list [...]", object: "an object or a list"}
+    if type(value) not in names or not isinstance(value, kind):
         raise InputError(
             f"{path} holds {names.get(type(value), 'a single value')} where {names[kind]} is "
-            "expected: is --benchmark right?"
+            "expected: is it the right file, of the right benchmark?"
         )
     return value
 

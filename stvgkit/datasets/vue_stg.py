@@ -33,10 +33,9 @@ from stvgkit.datasets.records import (
 )
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError, VideoError
-from stvgkit.metrics import GOLD_LENGTHS, bin_name
+from stvgkit.metrics import GOLD_LENGTHS, VIDEO_LENGTHS, bin_name
 from stvgkit.tubes import Span, Tube
 
-VIDEO_LENGTHS = ((60, "<1min"), (600, "1-10min"), (1800, "10-30min"), (math.inf, ">=30min"))
 COLUMNS = ("query_id", "time_ms", "x0", "y0", "x1", "y1")
 
 
