@@ -1,0 +1,312 @@
+"""The box player: one self-contained HTML document in which a person watches boxes over a video.
+
+    show_player(sample, pred=tube)                       # in a notebook
+    show_player("a.mp4", gold=tube).save("player.html")  # on disk
+    players_page([player, ...], title="Test set")        # many on one page
+
+The page makes no request: the video is part of it, as a data address. Everything that comes from
+outside (queries, file names, completions) travels as JSON and is shown as text; a content security
+policy allows this file's own script and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from stvgkit.answers import CoordinateSpace, explain_answer, parse_answer
+from stvgkit.boxes import iou
+from stvgkit.datasets.sample import Sample
+from stvgkit.errors import InputError
+from stvgkit.metrics import score_tube
+from stvgkit.pictures import layer_style
+from stvgkit.predictions import Prediction
+from stvgkit.tubes import Span, Tube
+from stvgkit.webvideo import WebVideo, web_video
+
+
+@dataclass(frozen=True, eq=False)
+class Player:
+    """A clip with its boxes, ready to be shown.
+
+    `video` is H.264 in MP4, `data` all that the page's script needs to know. In a notebook the
+    object shows itself, in a frame of its own that cannot touch the page around it.
+    """
+
+    video: bytes
+    data: dict[str, Any]
+
+    def fragment(self) -> str:
+        """The player as a piece of a larger page, which must end with `player_assets()`."""
+        source = base64.b64encode(self.video).decode()
+        return (
+            '<section class="stvg-player" tabindex="0" aria-label="Video with boxes">\n'
+            '<video controls muted playsinline preload="auto" '
+            f'src="data:video/mp4;base64,{source}"></video>\n'
+            f'<script type="application/json">{_json(self.data)}</script>\n</section>'
+        )
+
+    def html(self) -> str:
+        """The player as a whole document."""
+        return _document(self.fragment(), self.data["title"])
+
+    def save(self, path) -> None:
+        """Write the document to `path`."""
+        Path(path).write_text(self.html(), encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        document = html.escape(self.html())
+        return (
+            f'<iframe srcdoc="{document}" sandbox="allow-scripts" title="Video with boxes" '
+            f'style="width: 100%; height: {_frame_height(self.data)}px; border: 0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        names = ", ".join(layer["name"] for layer in self.data["layers"])
+        size = len(self.video) * 4 // 3 + len(_json(self.data))
+        return f"<Player of {len(self.data['frames'])} frames: {names}; {size / 1e6:.1f} MB>"
+
+
+def show_player(
+    video: Sample | str | Path,
+    gold: Tube | None = None,
+    think: Tube | Mapping[str, Tube] | None = None,
+    pred: Tube | Prediction | Mapping[str, Tube | Prediction | None] | None = None,
+    *,
+    answers: Mapping[str, Mapping[str, Any]] | None = None,
+    query: str | None = None,
+    window: Span | None = None,
+    notes: Iterable[str] = (),
+    budget_mb: float = 5.0,
+) -> Player:
+    """Make the player of one video, given as a `Sample` (then with its gold boxes) or a path.
+
+    Tubes count frames of the video file and hold relative boxes. `think` and `pred` are one tube,
+    or several by name (`pred={"base": a, "GRPO": b}`), drawn over each other or side by side.
+    `answers` adds raw completions by name, each a line of a predictions file: `{"completion",
+    "frames", "space"}`; one that does not parse is explained in words. Predicted boxes are
+    interpolated between the frames they are given for, as the default protocol does; gold boxes
+    only across gaps of up to a second. `window` keeps only these frames (a sample's own window by
+    default). A video too large for `budget_mb` megabytes of HTML is scaled or cut, and the page
+    says so.
+
+    >>> from stvgkit.video import write_video
+    >>> path = getfixture("tmp_path") / "clip.mp4"
+    >>> write_video(path, np.zeros((10, 48, 64, 3), np.uint8), fps=5)
+    >>> gold = Tube([2, 6], [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5]])
+    >>> show_player(path, gold=gold, pred={"SFT": gold.shift(1)}, query="a black square")
+    <Player of 10 frames: gold, SFT; 0.0 MB>
+    """
+    sample = video if isinstance(video, Sample) else None
+    path = sample.video if sample else Path(video)
+    if path is None:
+        raise InputError(f"sample {sample.id}: it has no video file: read it with a video folder")
+    thinks, preds, texts, remarks = _read_answers(answers or {})
+    thinks = {**_by_name(think), **thinks}
+    preds = {**_by_name(pred), **preds}
+    gold_span = None
+    if sample:
+        gold = sample.tube if gold is None else gold
+        gold_span = sample.span
+        window = sample.window if window is None else window
+        query = sample.query if query is None else query
+    clip = web_video(path, window, budget=_video_budget(budget_mb))
+    layers = _layers(clip, gold, gold_span, thinks, preds)
+    info = clip.info
+    facts = [path.name, f"{info.width}×{info.height}", f"{info.fps:.5g} frames per second"]
+    return Player(
+        clip.data,
+        {
+            "title": query or "",
+            "meta": " · ".join(facts + ([sample.id] if sample else [])),
+            "notes": [*notes, *remarks, *([clip.note] if clip.note else [])],
+            "width": info.width,
+            "height": info.height,
+            "start": round(float(info.times[clip.frames[0]]), 6),
+            "last": round(1 / info.fps, 6),
+            "times": np.round(clip.times, 6).tolist(),
+            "frames": clip.frames.tolist(),
+            "layers": layers,
+            "texts": texts,
+        },
+    )
+
+
+def player_html(*args, **kwargs) -> str:
+    """The whole document of `show_player` with the same arguments, as a string."""
+    return show_player(*args, **kwargs).html()
+
+
+def players_page(players: Iterable[Player], title: str = "") -> str:
+    """Several players in one document that holds script and style once."""
+    heading = f"<h1>{html.escape(title)}</h1>\n" if title else ""
+    return _document(heading + "\n".join(player.fragment() for player in players), title)
+
+
+def player_assets() -> str:
+    """Style and script for a page of your own; put it once, after the last `fragment()`.
+
+    >>> player_assets().startswith("<style>")
+    True
+    """
+    return f"<style>{_file('player.css')}</style>\n<script>{_file('player.js')}</script>"
+
+
+@cache
+def _file(name: str) -> str:
+    return files("stvgkit").joinpath(name).read_text(encoding="utf-8")
+
+
+def _document(body: str, title: str) -> str:
+    style, script = _file("player.css"), _file("player.js")
+    document = Template(_file("player.html")).substitute(
+        title=html.escape(title or "stvgkit player"),
+        style=style,
+        script=script,
+        style_hash=_sha256(style),
+        script_hash=_sha256(script),
+        body=body,
+    )
+    # Half of a surrogate pair, which JSON files may hold, has no UTF-8.
+    return document.encode("utf-8", "replace").decode("utf-8")
+
+
+def _sha256(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _json(data: dict[str, Any]) -> str:
+    """JSON that no HTML parser can mistake for markup, in ASCII."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def _video_budget(budget_mb: float) -> int:
+    """Bytes of video for a page of this size, the rest being script, boxes and base64's third."""
+    return int((budget_mb * 1e6 - 150_000) * 0.75)
+
+
+def _frame_height(data: dict[str, Any]) -> int:
+    """Pixels for the whole player at a notebook's usual width."""
+    stage = min(860 * data["height"] / data["width"], 420)
+    lines = len(data["layers"]) * 37 + len(data["texts"]) * 24 + len(data["notes"]) * 20
+    return round(stage) + lines + 300
+
+
+def _by_name(tubes) -> dict[str, Any]:
+    if tubes is None:
+        return {}
+    return dict(tubes) if isinstance(tubes, Mapping) else {"": tubes}
+
+
+def _read_answers(answers):
+    """Completions as think tubes, predictions, texts to show, and remarks on those that fail."""
+    thinks, preds, texts, remarks = {}, {}, [], []
+    for name, line in answers.items():
+        text, frames = line["completion"], np.asarray(line["frames"], dtype=np.int64)
+        answer = parse_answer(text, CoordinateSpace.parse(line["space"]))
+        preds[name] = Prediction.from_answer(answer, frames)
+        if answer is None:
+            remarks.append(f"{name or 'The answer'} does not parse: {explain_answer(text)}")
+        elif answer.think is not None:
+            shown = answer.think.slice(Span(0, len(frames) - 1))
+            thinks[name] = Tube(frames[shown.frames], shown.boxes)
+        texts.append({"name": f"What {name or 'the model'} wrote", "text": text})
+    return thinks, preds, texts, remarks
+
+
+def _layers(clip: WebVideo, gold, gold_span, thinks, preds) -> list[dict[str, Any]]:
+    second = round(clip.info.fps)
+    shown = None if gold is None else _bridge(gold, second)
+    layers = []
+    if gold is not None or gold_span is not None:
+        layers.append(_layer(clip, "gold", "", gold, shown, gold_span))
+    names = list(dict.fromkeys([*preds, *thinks]))
+    for number, name in enumerate(names):
+        style = {"number": number, "alone": len(names) == 1}
+        if name in thinks:
+            tube = thinks[name]
+            layers.append(_layer(clip, "think", name, tube, tube.interpolate(), None, shown, style))
+        if preds.get(name) is not None:
+            pred = preds[name] if isinstance(preds[name], Prediction) else Prediction(preds[name])
+            tube = Tube([], []) if pred.tube is None else pred.tube
+            layer = _layer(clip, "pred", name, tube, tube.interpolate(), pred.span, shown, style)
+            layer["score"] = _score(pred, gold, gold_span)
+            layers.append(layer)
+    return layers
+
+
+def _bridge(tube: Tube, longest: int) -> Tube:
+    """Fill gaps of up to `longest` frames; longer ones stay "no box"."""
+    full = tube.interpolate()
+    after = np.searchsorted(tube.frames, full.frames)
+    gap = tube.frames[after] - tube.frames[np.maximum(after - 1, 0)]
+    keep = np.isin(full.frames, tube.frames) | (gap <= longest)
+    return Tube(full.frames[keep], full.boxes[keep])
+
+
+def _layer(clip: WebVideo, kind, name, given, shown, span, gold=None, style=None) -> dict[str, Any]:
+    """One layer as the script wants it, its lists running over the frames of the page."""
+    style = style or {}
+    color, dash = layer_style(kind, **style)
+    title = kind if kind == "gold" or not name else name
+    if kind == "think":
+        title = "think" if style["alone"] else f"{name} think"
+    first = int(clip.frames[0])
+    shown = Tube([], []) if shown is None else shown.at(clip.frames)
+    boxes: list[list[float] | None] = [None] * len(clip.frames)
+    for frame, box in zip(shown.frames - first, np.round(shown.boxes, 5).tolist(), strict=True):
+        boxes[frame] = box
+    written = [] if given is None else given.at(clip.frames).frames - first
+    return {
+        "name": title,
+        "kind": kind,
+        "group": name or "pred",
+        "color": color,
+        "dash": dash,
+        "boxes": boxes,
+        "bars": [[bar.start - first, bar.end - first] for bar in _bars(clip, shown, span)],
+        "keys": [] if len(written) == len(shown) else np.asarray(written).tolist(),
+        "iou": None if gold is None else _iou(clip, shown, gold.at(clip.frames)),
+        "score": "",
+    }
+
+
+def _bars(clip: WebVideo, shown: Tube, span: Span | None) -> list[Span]:
+    """Runs of frames with a box; the span where there is no box at all."""
+    if len(shown):
+        runs = np.split(shown.frames, np.where(np.diff(shown.frames) > 1)[0] + 1)
+        return [Span(int(run[0]), int(run[-1])) for run in runs]
+    inside = Span(0, -1) if span is None else span
+    inside = inside.intersect(Span(int(clip.frames[0]), int(clip.frames[-1])))
+    return [inside] if len(inside) else []
+
+
+def _iou(clip: WebVideo, tube: Tube, gold: Tube) -> list[float | None]:
+    """IoU per frame of the page: 0 where only one of the two has a box, None where neither has."""
+    values = np.full(len(clip.frames), np.nan)
+    first = clip.frames[0]
+    values[tube.frames - first] = values[gold.frames - first] = 0.0
+    both = np.intersect1d(tube.frames, gold.frames)
+    values[both - first] = iou(tube.at(both).boxes, gold.at(both).boxes)
+    return [None if np.isnan(value) else round(float(value), 3) for value in values]
+
+
+def _score(pred: Prediction, gold: Tube | None, gold_span: Span | None) -> str:
+    if gold is None and gold_span is None:
+        return ""
+    tube = None if pred.tube is None else pred.tube.interpolate()
+    scores = score_tube(tube, gold, pred_span=pred.span, gold_span=gold_span)
+    known = {name: scores[name] for name in ("vIoU", "tIoU") if not np.isnan(scores[name])}
+    return " · ".join(f"{name} {value:.2f}" for name, value in known.items())
