@@ -128,7 +128,7 @@ def _text(completion) -> str:
     """The text of a completion: a string, or a chat whose last message is the answer."""
     if isinstance(completion, str):
         return completion
-    content = completion[-1]["content"] if completion else ""
+    content = completion[-1].get("content") if completion else None
     if isinstance(content, str):
         return content
     return "".join(part.get("text") or "" for part in content or [])

@@ -393,7 +393,8 @@ def test_chats_and_parts_and_arrays_score_as_plain_text(reward, capfd):
     ("completion", "why"),
     [
         ([], "a chat without a message"),
-        ([{"role": "assistant", "content": None}], "a tool call without text"),
+        ([{"role": "assistant", "content": None}], "a tool call with empty text"),
+        ([{"role": "assistant", "tool_calls": []}], "a tool call without text"),
         ([{"role": "assistant", "content": []}], "a message without parts"),
         ([{"role": "assistant", "content": [{"type": "image"}]}], "a part without text"),
         ("\x00", "a null byte"),
