@@ -4,24 +4,31 @@ Three rules hold throughout:
 
 - A frame's number is its place in **presentation order**, from 0; what the header claims about
   the number of frames or the frame rate is not believed.
-- A frame's time is in seconds **since the first frame**, from its own timestamp. Files whose first
-  timestamp is not 0, and files of variable frame rate, need no special care. The frame *at* time t
-  is the one that a player shows then: the last whose time is at most t.
-- Frames are **upright**: rotation stored in the file is applied, as browsers do.
+- A frame's time is its own timestamp in seconds, on the clock of a browser's player
+  (`video.currentTime`). The first is mostly, not always, 0: many phones start the picture a frame
+  after the sound. The frame *at* time t is the one a player shows then: the last whose time is at
+  most t. (The clocks of MPEG streams, which start anywhere, are counted from the first frame.)
+- Frames are **upright**: rotation and mirroring stored in the file are applied, as browsers do.
 
-Files are read through decord, and through PyAV where decord is not installed or gets a file wrong.
+Files are read through decord where their packets prove that it seeks exactly, else through PyAV.
+The proof is needed: without an error, decord 3.4 returns other frames than those asked for where
+groups of pictures are open (the default of x265), in MPEG-TS, MPEG-4 ASP, files cut without
+re-encoding, and files whose presentation times were lost.
+
 Simplified away: of several video streams only the main one is read; pixels are taken as square.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +37,6 @@ from stvgkit.tubes import Span
 
 # Annotations print times with three decimals: 0.0333667 becomes 0.033, and is meant all the same.
 TIME_TOLERANCE = 0.001
-THREADS = 2
 SEEK_OVER = 8  # frames that are decoded rather than jumped over
 
 logger = logging.getLogger(__name__)
@@ -40,8 +46,9 @@ logger = logging.getLogger(__name__)
 class VideoInfo:
     """Size of the upright frame in pixels, mean frame rate, number of frames, and seconds.
 
-    `times` is when each frame is first shown, `(num_frames,)` float64 seconds from 0. Where it is
-    not given, the frames are evenly spaced.
+    `times` is when each frame is first shown, `(num_frames,)` float64 seconds, increasing; evenly
+    spaced from 0 where it is not given. `duration` is how long the picture lasts, from the first
+    frame to the end of the last.
 
     >>> VideoInfo(width=320, height=240, fps=25.0, num_frames=50, duration=2.0).times[:3]
     array([0.  , 0.04, 0.08])
@@ -79,8 +86,8 @@ class VideoInfo:
 class Clip:
     """Frames of one video, in the order asked for.
 
-    `frames` is `(t, height, width, 3)` uint8 RGB, `times` `(t,)` seconds since the video's first
-    frame, `indices` `(t,)` int64 frame numbers in the video.
+    `frames` is `(t, height, width, 3)` uint8 RGB, `times` `(t,)` seconds on the
+    player's clock, `indices` `(t,)` int64 frame numbers in the video.
     """
 
     frames: np.ndarray
@@ -113,7 +120,7 @@ def sample_indices(
     `1 / fps` seconds of real time until the window's last frame (both inclusive; the whole video
     where there is no window). Where the video itself is slower than `fps`, each frame comes once.
     More than `max_frames` are replaced by `max_frames` that are spread evenly in time from the
-    first to the last frame of that grid. Their times are `info.times[indices]`.
+    first to the last point of that grid. Their times are `info.times[indices]`.
 
     >>> info = VideoInfo(320, 240, fps=10.0, num_frames=40, duration=4.0)
     >>> sample_indices(info)
@@ -122,12 +129,11 @@ def sample_indices(
     array([12, 19, 27])
     """
     info = video if isinstance(video, VideoInfo) else probe(video)
-    window = Span(0, info.num_frames - 1) if window is None else window
-    inside = window.intersect(Span(0, info.num_frames - 1))
-    if not len(inside):
-        raise InputError(f"no frame of {window} is in a video of {info.num_frames} frames")
-    if not fps > 0 or (max_frames is not None and max_frames < 1):
-        raise InputError(f"fps and max_frames must be positive, got {fps} and {max_frames}")
+    if not (fps > 0 and np.isfinite(fps)):
+        raise InputError(f"fps must be positive, got {fps}")
+    if max_frames is not None and max_frames < 1:
+        raise InputError(f"max_frames must be at least 1, got {max_frames}")
+    inside = _inside(info, window)
     start, end = info.times[inside.start], info.times[inside.end]
     grid = start + np.arange(int((end - start + TIME_TOLERANCE) * fps) + 1) / fps
     indices = np.unique(info.frames_at(grid))
@@ -152,37 +158,32 @@ def read_frames(path, *, times=None, indices=None) -> Clip:
     if times is not None and indices is not None:
         raise InputError("read_frames takes times or indices, not both")
     scan = _scan(Path(path))
-    count = scan.info.num_frames
     if times is not None:
         indices = scan.info.frames_at(times)
-    indices = np.asarray(np.arange(count) if indices is None else indices).reshape(-1)
-    indices = indices.astype(np.int64, casting="safe" if len(indices) else "unsafe")
-    if len(indices) and not 0 <= indices.min() <= indices.max() < count:
-        wrong = indices[(indices < 0) | (indices >= count)][0]
-        raise InputError(f"{path} has frames 0 to {count - 1}, there is no frame {wrong}")
-    needed, back = np.unique(indices, return_inverse=True)
-    frames = _read_decord(scan, needed)
+    indices = _frame_numbers(scan, indices)
+    needed, places = np.unique(indices, return_inverse=True)
+    frames = _read_decord(scan, needed) if scan.for_decord and len(needed) else None
     if frames is None:
         frames = _read_pyav(scan, needed)
-    if len(needed) < len(indices) or np.any(np.diff(back) < 0):
-        frames = frames[back]
+    if not np.array_equal(places, np.arange(len(needed))):
+        frames = frames[places]
     return Clip(frames, scan.info.times[indices], indices)
 
 
 def write_video(path, frames: Iterable[np.ndarray], fps: float, *, crf: int = 20) -> None:
     """Write `(t, height, width, 3)` uint8 RGB frames as an H.264 file that every browser plays.
 
-    yuv420p in mp4, index first, colours marked BT.709, no B-frames and a key frame at least every
-    half second, so that browsers step to the exact frame at once. H.264 in yuv420p needs even
-    sides: an odd one is padded by repeating its last row or column (relative boxes then shrink by
-    one pixel's share). `frames` may be a generator; `crf` is x264's quality, lower is better. The
-    file appears under its name only when it is complete. Raises `InputError` for no frames, or
-    frames of another shape or type.
+    That is mp4 with its index in front, yuv420p marked BT.709, no B-frames and a key frame at least
+    every half second, so that a player steps to the exact frame at once. H.264 in yuv420p needs
+    even sides: an odd one is padded by repeating its last row or column (relative boxes are then
+    too large by one pixel's share). `frames` may be a generator; `crf` is x264's quality, lower is
+    better. Folders are made; the file appears under its name only when it is complete. Raises
+    `InputError` for no frames, or frames of another shape or type.
     """
-    rate = Fraction(fps).limit_denominator(100_000)
-    if rate <= 0:
+    if not (fps > 0 and np.isfinite(fps)):
         raise InputError(f"fps must be positive, got {fps}")
-    _encode(Path(path), enumerate(frames), 1 / rate, float(fps), crf)
+    rate = Fraction(fps).limit_denominator(100_000)
+    _encode(Path(path), enumerate(frames), 1 / rate, rate, crf)
 
 
 def transcode(
@@ -191,17 +192,16 @@ def transcode(
     *,
     window: Span | None = None,
     max_side: int | None = None,
-    fps: float | None = None,
     crf: int = 23,
     max_rate: float | None = None,
 ) -> np.ndarray:
-    """Copy part of a video into a file like `write_video`'s; return the video frames it holds.
+    """Copy the frames of `window` into a file like `write_video`'s; return their numbers.
 
-    Frame i of the new file is frame `returned[i]` of the video, shown for as long as there: the
-    presentation times are kept, less that of the first. `max_side` limits the longer side (smaller
-    videos keep their size); sides are made even by scaling, so relative boxes stay right. `fps`
-    keeps only as many frames as `sample_indices` would. `max_rate` bounds the bytes per second (over
-    about two seconds), at the cost of quality. The sound is left out.
+    Frame i of the new file is frame `returned[i]` of the video, shown for as long as there:
+    presentation times are kept, less that of the first, so the new file starts at 0. `max_side`
+    limits the longer side (a smaller video keeps its size); sides are made even by scaling, so
+    relative boxes hold for both files. `max_rate` bounds the bytes per second (over about a
+    second), at the cost of quality. Sound is left out.
 
     >>> folder = getfixture("tmp_path")
     >>> write_video(folder / "a.mp4", np.zeros((30, 48, 64, 3), np.uint8), fps=10)
@@ -209,87 +209,154 @@ def transcode(
     array([4, 5, 6])
     """
     scan = _scan(Path(path))
-    info = scan.info
-    rate = info.fps if fps is None else fps
-    if fps is None:
-        inside = (window or Span(0, info.num_frames - 1)).intersect(Span(0, info.num_frames - 1))
-        if not len(inside):
-            raise InputError(f"{path}: no frame of {window} in {info.num_frames} frames")
-        indices = inside.frames()
-    else:
-        indices = sample_indices(info, fps, window)
-    scale = min(1.0, (max_side or np.inf) / max(info.width, info.height))
-    size = tuple(max(2, 2 * round(side * scale / 2)) for side in (info.width, info.height))
+    indices = _inside(scan.info, window).frames()
+    sides = (scan.info.width, scan.info.height)
+    scale = min(1.0, (max_side or np.inf) / max(sides))
+    size = tuple(max(2, 2 * round(side * scale / 2)) for side in sides)
     ticks = (scan.pts[indices] - scan.pts[indices[0]]).tolist()
-    frames = (_upright_rgb(frame, scan.turns, size) for frame in _decode(scan, indices))
+    frames = (_upright_rgb(frame, scan.turn, size) for frame in _decode(scan, indices))
+    rate = Fraction(scan.info.fps).limit_denominator(100_000)
     _encode(Path(out), zip(ticks, frames, strict=True), scan.time_base, rate, crf, max_rate)
     return indices
 
 
+def _inside(info: VideoInfo, window: Span | None) -> Span:
+    whole = Span(0, info.num_frames - 1)
+    inside = whole if window is None else window.intersect(whole)
+    if not len(inside):
+        raise InputError(
+            f"frames {window.start} to {window.end} are not in a video of {info.num_frames} frames"
+        )
+    return inside
+
+
+def _frame_numbers(scan: _Scan, indices) -> np.ndarray:
+    count = scan.info.num_frames
+    indices = np.asarray(np.arange(count) if indices is None else indices).reshape(-1)
+    if len(indices) and indices.dtype.kind not in "iu":
+        raise InputError(f"frame numbers must be whole, got {indices[0]!r}")
+    wrong = indices[(indices < 0) | (indices >= count)]
+    if len(wrong):
+        raise InputError(f"{scan.path} has frames 0 to {count - 1}, there is no frame {wrong[0]}")
+    return indices.astype(np.int64)
+
+
 # ---------------------------------------------------------------------------------------------
-# Reading
+# The index of a file
+
+
+class _Turn(NamedTuple):
+    """What makes a decoded frame upright, in this order."""
+
+    transpose: bool = False
+    mirror: bool = False  # left to right
+    flip: bool = False  # upside down
 
 
 @dataclass(frozen=True)
 class _Scan:
     path: Path
     info: VideoInfo
-    pts: np.ndarray  # (n,) int64, increasing: the timestamps of the frames that are shown
+    pts: np.ndarray  # (n,) int64, not decreasing: the timestamps of the frames that are shown
     time_base: Fraction  # seconds per unit of pts
-    keys: np.ndarray  # (k,) int64, timestamps where decoding may start
-    turns: int  # quarter turns counter-clockwise that make a decoded frame upright
-    in_order: bool  # decoded frames carry their own pts; otherwise only their order is right
-
-
-def _scan(path: Path) -> _Scan:
-    """Read every packet's timestamp, and decode one frame for its size and rotation."""
-    with _open(path) as (container, stream):
-        packets, first = [], None
-        for packet in container.demux(stream):
-            if packet.size:
-                packets.append(_Packet(packet))
-            if first is None:
-                first = next(iter(packet.decode()), None)
-        if first is None:
-            raise VideoError(f"{path}: not one frame can be decoded; get the file again")
-        if packets[-1].corrupt:
-            raise VideoError(f"{path}: the file is truncated; get it again")
-        time_base, reorders = stream.time_base, stream.codec_context.has_b_frames
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    shown = [packet for packet in packets if not packet.discard]
-    pts = np.array([-1 if packet.pts is None else packet.pts for packet in shown], dtype=np.int64)
-    own = all(packet.pts is not None for packet in shown) and len(np.unique(pts)) == len(pts)
-    if own:
-        # A careless remux copies decoding times over presentation times: the set is right, but
-        # with B-frames the decoder hands them out with the wrong frames.
-        own = not (reorders and all(packet.pts == packet.dts for packet in shown))
-        pts = np.sort(pts)
-    else:  # raw streams carry no times at all
-        count = sum(1 for _ in _decode_all(path))
-        time_base = 1 / rate
-        pts = np.arange(count, dtype=np.int64)
-    steps = np.diff(pts)
-    last = shown[-1].duration or (int(np.median(steps)) if len(steps) else 1)
-    span = int(pts[-1] - pts[0]) * time_base
-    fps = (len(pts) - 1) / span if span else rate
-    turns = round(first.rotation / 90) % 4
-    size = (first.width, first.height)[:: -1 if turns % 2 else 1]
-    times = (pts - pts[0]) * float(time_base)
-    duration = float(span + last * time_base)
-    info = VideoInfo(*size, float(fps), len(pts), duration, times)
-    keys = np.array(sorted(packet.pts for packet in packets if packet.key and own), np.int64)
-    return _Scan(path, info, pts, time_base, keys, turns, own)
+    keys: np.ndarray  # (k,) int64, increasing: the timestamps where decoding may start
+    turn: _Turn
+    in_order: bool  # a decoded frame carries its own pts; otherwise only their order is right
+    for_decord: bool  # decord is proven to return the right frames
 
 
 class _Packet:
-    """What outlives a packet, without its data."""
+    """What is kept of a packet."""
 
-    __slots__ = ("pts", "dts", "duration", "key", "discard", "corrupt")
+    __slots__ = ("pts", "dts", "duration", "key", "discard", "corrupt", "closed")
 
-    def __init__(self, packet) -> None:
+    def __init__(self, packet, codec: str) -> None:
         self.pts, self.dts, self.duration = packet.pts, packet.dts, packet.duration
         self.key, self.discard = packet.is_keyframe, packet.is_discard
         self.corrupt = packet.is_corrupt
+        self.closed = self.key and _is_closed(packet, codec)
+
+
+def _is_closed(packet, codec: str) -> bool:
+    """Whether no later frame needs anything before this key frame."""
+    if codec != "h264":
+        return codec in ("vp8", "vp9")
+    data, at = bytes(packet), 0
+    while at + 4 < len(data):  # units of a 4-byte length, a byte whose low bits are the type, ...
+        if data[at + 4] & 31 == 5:  # an IDR slice, as against a mere recovery point
+            return True
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
+    return False
+
+
+def _scan(path: Path) -> _Scan:
+    """Read the timestamps of every packet, and decode one frame for its size and turn."""
+    packets, first = [], None
+    with _open(path) as (container, stream):
+        codec = stream.codec_context
+        for packet in container.demux(stream):
+            if packet.size:
+                packets.append(_Packet(packet, codec.name))
+            if first is None:
+                first = next(iter(packet.decode()), None)
+        kind, reorders, time_base = container.format.name, codec.has_b_frames, stream.time_base
+        rate = stream.guessed_rate or Fraction(25)
+    if first is None:
+        raise VideoError(f"{path}: not one frame can be decoded; get the file again")
+    if packets[-1].corrupt:
+        raise VideoError(f"{path}: the file is truncated; get it again")
+
+    shown = [packet for packet in packets if not packet.discard]
+    if all(packet.pts is not None for packet in shown):
+        pts = np.sort([packet.pts for packet in shown])
+        last = shown[-1].duration or (int(np.median(np.diff(pts))) if len(pts) > 1 else 0)
+        # With B-frames, presentation differs from decoding times by varying amounts. Where it does
+        # not, a careless remux lost it: the decoder gives these times to the wrong frames.
+        lost = reorders and len({packet.pts - (packet.dts or 0) for packet in shown}) == 1
+        in_order = len(np.unique(pts)) == len(pts) and not lost
+    else:  # a raw stream
+        pts = np.arange(sum(1 for _ in _decode_all(path)))
+        time_base, last, in_order = 1 / rate, 1, False
+    span = int(pts[-1] - pts[0]) * time_base
+    duration = span + last * time_base
+    origin = pts[0] if kind in ("mpegts", "mpeg") else 0
+    turn = _turn(first)
+    size = (first.width, first.height)[:: -1 if turn.transpose else 1]
+    info = VideoInfo(
+        *size,
+        fps=float((len(pts) - 1) / span if span else rate),
+        num_frames=len(pts),
+        duration=float(duration),
+        times=(pts - origin) * time_base.numerator / time_base.denominator,
+    )
+    keys = [packet.pts for packet in packets if packet.key] if in_order else []
+    for_decord = (
+        in_order
+        and turn == _Turn()
+        and len(shown) == len(packets)
+        and all(packet.closed for packet in packets if packet.key)
+        and kind.startswith(("mov", "matroska"))
+        and first.format.name in ("yuv420p", "yuvj420p")
+        and size[0] % 2 == size[1] % 2 == 0
+    )
+    keys = np.sort(np.array(keys, dtype=np.int64))
+    return _Scan(path, info, pts, time_base, keys, turn, in_order, for_decord)
+
+
+def _turn(frame) -> _Turn:
+    """The quarter turns and mirrorings of a frame's display matrix.
+
+    A pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return _Turn()
+    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
+    return _Turn(True, c < 0, b < 0) if abs(b) > abs(a) else _Turn(False, a < 0, d < 0)
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading
 
 
 @contextlib.contextmanager
@@ -309,9 +376,10 @@ def _open(path: Path):
             if kind.endswith("_pipe") or kind in ("image2", "tty"):
                 raise VideoError(f"{path}: this is not a video; give an mp4, webm, mkv or avi file")
             if stream is None or stream.disposition & stream.disposition.attached_pic:
-                raise VideoError(f"{path}: there is no video in it, only sound; give another file")
-            stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = THREADS
+                raise VideoError(f"{path}: there is no video in it; give another file")
+            if stream.codec_context is None:
+                raise VideoError(f"{path}: truncated, or of an unknown codec; get the file again")
+            stream.codec_context.thread_count = 1  # as fast here, and readers run side by side
             yield container, stream
     except av.FFmpegError as error:
         raise VideoError(
@@ -320,35 +388,36 @@ def _open(path: Path):
 
 
 def _read_decord(scan: _Scan, numbers: np.ndarray) -> np.ndarray | None:
-    """Upright frames `(t, h, w, 3)` through decord; None where it cannot be relied on."""
+    """Frames `(t, h, w, 3)` of increasing numbers through decord; None where it fails."""
     try:
         import decord
     except (ImportError, OSError):  # OSError: its libraries do not load on this machine
         return None
-    decord.logging.set_level(decord.logging.QUIET)  # the error below says it in one line
+    decord.logging.set_level(decord.logging.QUIET)
     try:
-        reader = decord.VideoReader(
-            str(scan.path.resolve()), ctx=decord.cpu(0), num_threads=THREADS
-        )
+        reader = decord.VideoReader(str(scan.path.resolve()), ctx=decord.cpu(0), num_threads=1)
         frames = reader.get_batch(numbers)
     except decord.DECORDError as error:
-        logger.info("%s: decord failed, PyAV reads it (%s)", scan.path, error)
+        logger.info("%s: decord fails, PyAV reads it (%s)", scan.path, error)
         return None
-    return frames.asnumpy()
+    # An array of another library where the caller has set decord's bridge.
+    return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)
 
 
 def _read_pyav(scan: _Scan, numbers: np.ndarray) -> np.ndarray:
-    """Upright frames `(t, h, w, 3)` of increasing numbers through PyAV."""
+    """Frames `(t, h, w, 3)` of increasing numbers through PyAV."""
     size = (scan.info.width, scan.info.height)
     frames = np.empty((len(numbers), size[1], size[0], 3), dtype=np.uint8)
     for slot, frame in zip(frames, _decode(scan, numbers), strict=True):
-        slot[:] = _upright_rgb(frame, scan.turns, size)
+        slot[:] = _upright_rgb(frame, scan.turn, size)
     return frames
 
 
-def _upright_rgb(frame, turns: int, size: tuple[int, int]) -> np.ndarray:
-    width, height = size[:: -1 if turns % 2 else 1]
-    return np.rot90(frame.to_ndarray(format="rgb24", width=width, height=height), turns)
+def _upright_rgb(frame, turn: _Turn, size: tuple[int, int]) -> np.ndarray:
+    width, height = size[:: -1 if turn.transpose else 1]
+    rgb = frame.to_ndarray(format="rgb24", width=width, height=height)
+    rgb = rgb.swapaxes(0, 1) if turn.transpose else rgb
+    return rgb[:: -1 if turn.flip else 1, :: -1 if turn.mirror else 1]
 
 
 def _decode_all(path: Path) -> Iterator:
@@ -357,26 +426,30 @@ def _decode_all(path: Path) -> Iterator:
 
 
 def _decode(scan: _Scan, numbers: np.ndarray) -> Iterator:
-    """The decoded frames of increasing `numbers`, seeking only where that skips something."""
-    if not scan.in_order:
-        wanted = set(numbers.tolist())
-        for number, frame in enumerate(_decode_all(scan.path)):
-            if number in wanted:
-                wanted.remove(number)
-                yield frame
-            if not wanted:
-                return
-        raise VideoError(f"{scan.path}: frame {min(wanted)} cannot be decoded; get the file again")
+    """The decoded frames of increasing `numbers`."""
+    return _decode_seeking(scan, numbers) if scan.in_order else _decode_counting(scan, numbers)
+
+
+def _decode_counting(scan: _Scan, numbers: np.ndarray) -> Iterator:
+    frames, position = _decode_all(scan.path), -1
+    for number in numbers.tolist():
+        frame = next(itertools.islice(frames, number - position - 1, None), None)
+        if frame is None:
+            raise VideoError(f"{scan.path}: frame {number} cannot be decoded; get the file again")
+        yield frame
+        position = number
+
+
+def _decode_seeking(scan: _Scan, numbers: np.ndarray) -> Iterator:
     with _open(scan.path) as (container, stream):
         frames, position = container.decode(stream), -1
         for number in numbers.tolist():
             target = scan.pts[number]
             keys = scan.keys[scan.keys <= target]
-            frame = None
-            if not len(keys) or np.searchsorted(scan.pts, keys[-1]) <= position + SEEK_OVER:
-                frame = _forward(frames, target)
-            # Not there: frames right after a key frame may need the one before (open GOP), and
-            # some files mark key frames that are none.
+            ahead = np.searchsorted(scan.pts, keys[-1]) - position if len(keys) else 0
+            frame = _forward(frames, target) if ahead <= SEEK_OVER else None
+            # After a jump the frame may still be missing, since it needs more than this key frame
+            # (an open group of pictures, a gradual refresh): try the one before, then the first.
             for key in dict.fromkeys([*keys[-1:], *keys[-2:-1], *keys[:1]]):
                 if frame is None:
                     container.seek(int(key), stream=stream)
@@ -390,8 +463,10 @@ def _decode(scan: _Scan, numbers: np.ndarray) -> Iterator:
 
 def _forward(frames: Iterator, target: int):
     """The frame with timestamp `target`, or None where decoding has run past it."""
-    frame = next((frame for frame in frames if frame.pts is None or frame.pts >= target), None)
-    return frame if frame is not None and frame.pts == target else None
+    for frame in frames:
+        if frame.pts is not None and frame.pts >= target:
+            return frame if frame.pts == target else None
+    return None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -402,64 +477,59 @@ def _encode(
     path: Path,
     frames: Iterable,
     time_base: Fraction,
-    fps: float,
+    rate: Fraction,
     crf: int,
     max_rate: float | None = None,
 ) -> None:
     """Write `(pts, frame)` pairs, pts in units of `time_base`."""
     import av
 
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.resolve().with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with av.open(part, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = None
             for pts, frame in frames:
-                frame = _checked(frame, stream)
+                frame = _even(frame)
                 if stream is None:
-                    stream = _h264(container, frame.shape, time_base, fps, crf, max_rate)
+                    stream = _h264(container, frame.shape, time_base, rate, crf)
+                    if max_rate is not None:
+                        bits = str(round(8 * max_rate))
+                        stream.options = {**stream.options, "maxrate": bits, "bufsize": bits}
+                if frame.shape[:2] != (stream.height, stream.width):
+                    raise InputError(f"the frames of one video must have one size: {path}")
                 picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
                 picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
                 picture.pts, picture.time_base = pts, time_base
                 container.mux(stream.encode(picture))
             if stream is None:
-                raise InputError(f"{path}: no frames to write")
+                raise InputError(f"there are no frames to write: {path}")
             container.mux(stream.encode(None))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _h264(
-    container,
-    shape: tuple[int, ...],
-    time_base: Fraction,
-    fps: float,
-    crf: int,
-    max_rate: float | None,
-):
-    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
+def _h264(container, shape: tuple[int, ...], time_base: Fraction, rate: Fraction, crf: int):
+    stream = container.add_stream("libx264", rate=rate)
+    stream.options = {"crf": str(crf), "preset": "veryfast", "bf": "0"}
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = "yuv420p"
-    stream.time_base = stream.codec_context.time_base = time_base
-    stream.codec_context.thread_count = 1  # the same bytes on every machine
-    stream.codec_context.gop_size = max(1, round(fps / 2))
-    stream.options = {"crf": str(crf), "preset": "veryfast", "bf": "0"}
-    if max_rate is not None:
-        bits = str(round(8 * max_rate))
-        stream.options = {**stream.options, "maxrate": bits, "bufsize": bits}
     context = stream.codec_context
+    stream.time_base = context.time_base = time_base
+    context.thread_count = 1  # the same bytes on every machine
+    context.gop_size = max(1, round(rate / 2))
     context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
-    context.color_range = 1  # 16..235, as players expect
+    context.color_range = 1  # 16 to 235
     return stream
 
 
-def _checked(frame, stream) -> np.ndarray:
+def _even(frame) -> np.ndarray:
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
         raise InputError(
             f"a frame must be (height, width, 3) uint8 RGB, got {frame.shape} {frame.dtype}"
         )
-    frame = np.pad(frame, [(0, n % 2) for n in frame.shape[:2]] + [(0, 0)], mode="edge")
-    if stream is not None and frame.shape[:2] != (stream.height, stream.width):
-        raise InputError(f"frames of one video must have one size, got {frame.shape}")
+    height, width = frame.shape[:2]
+    frame = np.pad(frame, [(0, height % 2), (0, width % 2), (0, 0)], mode="edge")
     return np.ascontiguousarray(frame)
