@@ -80,7 +80,8 @@ def _size(record: dict[str, Any]) -> tuple[int, int]:
 
 def _sample(name: str, record: Any, files: Files | None, report: SkipReport, crop: bool) -> Sample:
     boxes_xywh = box_rows(member(record, "bbox", list), "bbox")
-    query = sentence(record, "English" if "English" in record else "caption")
+    sentence({"id": name}, "id")
+    query = sentence(record, "English" if "English" in record else "caption").strip()
     width, height = _size(record)
     window = Span(0, whole(record, "img_num", 1) - 1)
     first = whole(record, "st_frame", 1) - 1

@@ -134,7 +134,7 @@ def _sample(line: str, folder: Path) -> Sample:
         window,
         span,
         _tube(record, span),
-        {str(group): str(name) for group, name in groups.items()},
+        {sentence({"groups": group}, "groups"): sentence(groups, group) for group in groups},
     )
 
 

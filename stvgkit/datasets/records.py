@@ -45,11 +45,11 @@ class SkipReport:
 
     def skip(self, reason: str, sample_id: str) -> None:
         """Count a sample that is left out."""
-        self.skipped.setdefault(reason, []).append(sample_id)
+        self.skipped.setdefault(reason, []).append(_printable(sample_id))
 
     def change(self, what: str, sample_id: str) -> None:
         """Count a sample that is kept, but not as it was written."""
-        self.changed.setdefault(what, []).append(sample_id)
+        self.changed.setdefault(what, []).append(_printable(sample_id))
 
     def as_dict(self) -> dict[str, Any]:
         """Counts and ids by reason, ready for JSON."""
@@ -65,6 +65,11 @@ class SkipReport:
                 shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
                 lines.append(f"{kind} {len(ids)}: {reason} ({shown})")
         return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """The text with `?` for what no file can hold: JSON may escape half a surrogate pair."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def load_json(path: Path, kind: type, report: SkipReport) -> Any:
@@ -123,10 +128,12 @@ def member(record: Any, key: str, *kinds: type) -> Any:
 
 
 def sentence(record: Any, key: str) -> str:
-    """`record[key]`, a text that is not blank."""
-    text = member(record, key, str).strip()
-    if not text:
+    """`record[key]`, a text that is not blank and that can be written to a file."""
+    text = member(record, key, str)
+    if not text.strip():
         raise BadRecord(f"{key!r} is blank")
+    if text != _printable(text):
+        raise BadRecord(f"{key!r} is damaged text (half of a surrogate pair)")
     return text
 
 

@@ -104,7 +104,7 @@ def _sentences(
         for k, item in enumerate(record[key]):
             name = f"{base.id}/{kind}/{k}"
             try:
-                query, target = sentence(item, "description"), whole(item, "target_id")
+                query, target = sentence(item, "description").strip(), whole(item, "target_id")
                 tube = tracks and tracks.tube(record["vid"], target, base, report, name)
             except BadRecord as reason:
                 report.skip(str(reason), name)

@@ -28,6 +28,7 @@ from stvgkit.datasets.records import (
     find_video,
     gold_tube,
     read_text,
+    sentence,
     trim,
     video_files,
 )
@@ -139,8 +140,8 @@ def _durations(path: Path, report: SkipReport) -> dict[str, float]:
 
 def _sample(row, tubes, durations, files, report: SkipReport) -> Sample:
     name, query, vid = (row[key] or "" for key in ("query_id", "query_text", "video_id"))
-    if not query.strip():
-        raise BadRecord("'query_text' is blank")
+    for key in ("query_id", "query_text"):
+        sentence({key: row[key] or ""}, key)
     if vid not in durations:
         raise BadRecord("the video is not in video.csv")
     if name not in tubes:
@@ -156,14 +157,23 @@ def _sample(row, tubes, durations, files, report: SkipReport) -> Sample:
     tube = tube.slice(span)
     video = find_video(files, vid)
     if video is None:
-        return Sample(name, query, None, 0, 0, 1.0, window, span, tube, groups)
+        return Sample(name, query.strip(), None, 0, 0, 1.0, window, span, tube, groups)
     info = _info(video)
     tube = tube.slice(trim(tube.span, Span(0, math.ceil(info.duration)), report, name))
     frames, first = np.unique(info.frames_at(tube.frames), return_index=True)
     tube = Tube(frames, tube.boxes[first])
     window = Span(0, info.num_frames - 1)
     return Sample(
-        name, query, video, info.width, info.height, info.fps, window, tube.span, tube, groups
+        name,
+        query.strip(),
+        video,
+        info.width,
+        info.height,
+        info.fps,
+        window,
+        tube.span,
+        tube,
+        groups,
     )
 
 
