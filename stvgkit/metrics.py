@@ -169,10 +169,9 @@ def default_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
     gold_boxes = pairs.golds.lengths
     seen = union - ((g1 - g0) - gold_boxes)
     both = _inside(pairs, np.maximum(p0, g0), np.minimum(p1, g1))
-    bare = np.where(gold_boxes > 0, 0.0, np.nan)  # no gold box: space cannot be scored
     return {
         "tIoU": tiou,
-        "vIoU": _divide(pairs.total(both), seen, 0.0) + bare,
+        "vIoU": _divide(pairs.total(both), seen, 0.0),
         "gt_vIoU": _divide(pairs.total(), gold_boxes, np.nan),
     }
 
@@ -192,11 +191,11 @@ def hcstvg_protocol(pairs: Pairs) -> dict[str, np.ndarray]:
     """
     start = np.minimum(pairs.pred_spans[:, 0], pairs.gold_spans[:, 0])
     end = np.maximum(pairs.pred_spans[:, 1], pairs.gold_spans[:, 1])
-    hull = end - start + 1
+    hull = np.where(pairs.golds.lengths > 0, end - start + 1, 0)  # it counts boxes, even in tIoU
     total = pairs.total()
     return {
-        "tIoU": _divide(pairs.count(), hull, 0.0),
-        "vIoU": _divide(total, hull, 0.0),
+        "tIoU": _divide(pairs.count(), hull, np.nan),
+        "vIoU": _divide(total, hull, np.nan),
         "gt_vIoU": _divide(total, pairs.golds.lengths, np.nan),
     }
 
@@ -346,7 +345,10 @@ def score_tubes(
         iou(preds.boxes[pred_at], golds.boxes[gold_at]),
         None if grids is None else [np.asarray(grid, dtype=np.int64) for grid in grids],
     )
-    return PROTOCOLS[protocol](pairs)
+    scores = PROTOCOLS[protocol](pairs)
+    if "vIoU" in scores:
+        scores["vIoU"][golds.lengths == 0] = np.nan
+    return scores
 
 
 def score_tube(

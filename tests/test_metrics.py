@@ -304,10 +304,14 @@ def test_groups_split_the_samples_and_average_to_the_whole():
     assert report.groups["object size"] == {"10-30%": {"samples": 7, **report.metrics}}
 
 
-def test_gold_without_boxes_has_times_scored_only():
+@pytest.mark.parametrize(
+    ("protocol", "tiou"), [("default", 0.2), ("tubedetr", 0.2), ("stcat", 2 / 9), ("hcstvg", None)]
+)
+def test_gold_without_boxes_has_times_scored_only(protocol, tiou):
     bare = Sample("a", "a dog", None, 640, 360, 10.0, Span(0, 99), Span(10, 19))
-    report = score_samples([bare], {"a": Prediction(Tube([10, 11], [BOX, BOX]))})
-    assert report.metrics["m_tIoU"] == pytest.approx(0.2)
+    predictions = {"a": Prediction(Tube([10, 11], [BOX, BOX]))}
+    report = score_samples([bare], predictions, protocol)
+    assert report.metrics["m_tIoU"] == (tiou and pytest.approx(tiou))
     assert report.metrics["m_vIoU"] is None and report.metrics["vIoU@0.5"] is None
     assert "-" in report.table()
 
