@@ -439,9 +439,10 @@ class Report:
         for group, names in self.groups.items():
             rows += [(f"{group}: {name}", row) for name, row in names.items()]
         width = max(len(label) for label, _ in rows)
+        where = " in recall and IoU" if self.protocol == "vue-stg" else ""
         lines = [
             f"protocol {self.protocol}: {self.samples} samples, {self.missing} without a "
-            f"prediction, {self.unparsed} not parsed (both score 0)",
+            f"prediction, {self.unparsed} not parsed (both score 0{where})",
             "",
             " ".join([" " * width, f"{'samples':>8}", *(f"{name:>11}" for name in self.metrics)]),
         ]
