@@ -39,6 +39,7 @@
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const ratio = (value) => (value === null || value === undefined ? "–" : value.toFixed(2));
+  const short = (name) => (name.length > 20 ? `${[...name].slice(0, 19).join("")}…` : name);
   const percent = (share) => `${(100 * share).toFixed(4)}%`;
 
   class Player {
@@ -49,7 +50,8 @@
       this.layers = this.data.layers;
       this.count = this.data.times.length;
       this.frame = 0; // the frame shown, and drawn
-      this.wanted = null; // the frame being sought
+      this.wanted = null; // the frame asked for, until the video has arrived there
+      this.target = 0; // the frame the video was last sent to
       this.visible = this.layers.map(() => true);
       this.emphasis = -1; // layer under the pointer
       this.measure = document.createElement("canvas").getContext("2d");
@@ -239,9 +241,9 @@
     listen() {
       const video = this.video;
       video.addEventListener("play", () => this.showState());
-      video.addEventListener("pause", () => this.showState());
+      video.addEventListener("pause", () => this.halt());
       video.addEventListener("seeked", () => this.arrive());
-      video.addEventListener("loadeddata", () => this.draw(this.frameAt(video.currentTime)));
+      video.addEventListener("loadeddata", () => this.drawHalted());
       video.addEventListener("error", () => this.fail());
       if (video.requestVideoFrameCallback) {
         const follow = (now, { mediaTime }) => {
@@ -250,10 +252,13 @@
           video.requestVideoFrameCallback(follow);
         };
         video.requestVideoFrameCallback(follow);
+        // A hidden page shows no frame, so nothing was reported for what is shown now.
+        document.addEventListener("visibilitychange", () => this.drawHalted());
       } else {
+        video.addEventListener("seeked", () => this.drawHalted());
         video.addEventListener("timeupdate", () => this.draw(this.frameAt(video.currentTime)));
       }
-      if (video.readyState >= 2) this.draw(this.frameAt(video.currentTime));
+      this.drawHalted();
       if (video.error) this.fail();
 
       this.tracks.addEventListener("pointerdown", (event) => this.scrub(event));
@@ -301,18 +306,26 @@
         this.seek(next);
         return;
       }
-      this.wanted = null;
-      this.draw(this.frameAt(this.video.currentTime));
+      this.wanted = null; // the frame itself is drawn once it is shown
+      this.moveHead(this.target);
     }
 
     step(by) {
+      const from = this.wanted ?? (this.video.paused ? this.target : this.frame);
       this.video.pause();
-      this.seek((this.wanted ?? this.frame) + by);
+      this.seek(from + by);
     }
 
     toggle() {
-      if (!this.video.paused) this.video.pause();
-      else this.video.play().catch(() => this.showState());
+      if (!this.video.paused) return this.video.pause();
+      if (this.frame === this.count - 1) this.video.currentTime = 0;
+      this.video.play().catch(() => this.showState());
+    }
+
+    // The clock of a video that halts may be ahead of its picture: set it to the frame shown.
+    halt() {
+      this.showState();
+      if (this.wanted === null) this.seek(this.frame);
     }
 
     loop() {
@@ -351,6 +364,14 @@
       if (this.wanted === null) this.moveHead(frame);
     }
 
+    // While nothing plays, the frame shown is that of the current time.
+    drawHalted() {
+      const video = this.video;
+      if (video.paused && !video.seeking && video.readyState >= 2) {
+        this.draw(this.frameAt(video.currentTime));
+      }
+    }
+
     drawBoxes(panel) {
       const { clientWidth: width, clientHeight: height } = panel.stage;
       const taken = [];
@@ -365,7 +386,7 @@
         set(node.line, shape);
         node.group.classList.toggle("strong", this.emphasis === i);
         const iou = layer.kind === "gold" || !layer.iou ? null : layer.iou[this.frame];
-        const label = iou === null ? layer.name : `${layer.name} ${ratio(iou)}`;
+        const label = iou === null ? short(layer.name) : `${short(layer.name)} ${ratio(iou)}`;
         if (node.label !== label) {
           node.label = node.text.textContent = label;
           node.wide = Math.ceil(this.measure.measureText(label).width) + 10;

@@ -61,7 +61,7 @@ def web_video(path, window: Span | None = None, *, budget: int = 3_500_000) -> W
     if kept == everything and _plays(path) and path.stat().st_size < budget:
         data = _remux(path)
         if len(data) <= min(rate * _seconds(info, kept) + CONTAINER, budget):
-            return WebVideo(data, kept.frames(), info.times, info, "")
+            return WebVideo(data, kept.frames(), info.times - info.times[0], info, "")
     data = _encode(path, kept, size, rate)
     if len(data) > budget:  # the rate holds over seconds only, so a short clip may run over it
         data = _encode(path, kept, size, rate * 0.8 * budget / len(data))
@@ -101,7 +101,7 @@ def _plays(path: Path) -> bool:
 
 
 def _remux(path: Path) -> bytes:
-    """The same H.264 packets in a fresh MP4: no sound, no metadata, index in front."""
+    """The same H.264 packets in a fresh MP4 that starts at 0: no sound, no metadata."""
     import av
 
     with tempfile.TemporaryDirectory() as folder:
@@ -112,10 +112,11 @@ def _remux(path: Path) -> bytes:
         ):
             stream = source.streams.best("video")
             copy = target.add_stream_from_template(stream)
-            for packet in source.demux(stream):
-                if packet.dts is not None:
-                    packet.stream = copy
-                    target.mux(packet)
+            packets = [packet for packet in source.demux(stream) if packet.dts is not None]
+            first = min(packet.pts for packet in packets if not packet.is_discard)
+            for packet in packets:
+                packet.stream, packet.pts, packet.dts = copy, packet.pts - first, packet.dts - first
+                target.mux(packet)
         return out.read_bytes()
 
 
