@@ -303,7 +303,8 @@ def _scan(path: Path) -> _Scan:
         rate = stream.guessed_rate or Fraction(25)
     if first is None:
         raise VideoError(f"{path}: not one frame can be decoded; get the file again")
-    if packets[-1].corrupt:
+    cut_short = kind.startswith("matroska") and path.stat().st_size < _matroska_size(path)
+    if packets[-1].corrupt or cut_short:
         raise VideoError(f"{path}: the file is truncated; get it again")
 
     shown = [packet for packet in packets if not packet.discard]
@@ -341,6 +342,25 @@ def _scan(path: Path) -> _Scan:
     )
     keys = np.sort(np.array(keys, dtype=np.int64))
     return _Scan(path, info, pts, time_base, keys, turn, in_order, for_decord)
+
+
+def _matroska_size(path: Path) -> int:
+    """The size that an mkv or webm file gives itself; 0 where it leaves it open (recordings).
+
+    Unlike mp4 and avi, such a file reads without an error when its end is missing. It is two
+    elements: a header, then a segment with all the rest. Each begins with a name of 4 bytes and a
+    size; the size's leading zero bits say how long it is itself, all ones stand for open.
+    """
+    with path.open("rb") as file:
+        head, end = file.read(256), 0
+    for name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        if head[end : end + 4] != name:
+            return 0
+        start = end + 4 + 9 - head[end + 4].bit_length()
+        size = int.from_bytes(head[end + 4 : start], "big")
+        marker = 1 << size.bit_length() - 1
+        end = start + (size ^ marker)
+    return 0 if size ^ marker == marker - 1 else end
 
 
 def _turn(frame) -> _Turn:
