@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A time limit for each example says more about a busy machine than about the code.
+settings.register_profile("stvgkit", deadline=None)
+settings.load_profile("stvgkit")
 
 ROOT = Path(__file__).resolve().parents[1]
 

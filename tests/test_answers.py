@@ -223,7 +223,7 @@ def check_text(text):
     assert format_answer(parse_answer(written, SPACE), SPACE) == written
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(any_text)
 def test_every_text_is_read_as_the_slow_parser_reads_it(text):
     check_text(text)

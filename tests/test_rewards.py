@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stvgkit import CoordinateSpace, Tube, rewards, score_answer
@@ -172,7 +172,6 @@ def test_the_ablations_score_as_the_equations_say(terms, lambda_k, think):
 cases = st.integers(0, 2**32).map(lambda seed: random_case(random.Random(seed)))
 
 
-@settings(deadline=None)
 @given(cases)
 def test_rewards_are_finite_and_bounded(case):
     answer, gold = case
@@ -197,7 +196,6 @@ def proper(gold):
     return {frame: [int(1000 * v) for v in box] for frame, box in zip(gold, boxes, strict=True)}
 
 
-@settings(deadline=None)
 @given(cases, st.data())
 def test_five_is_reached_by_a_perfect_answer_only(case, data):
     gold = proper(case[1])
@@ -216,7 +214,6 @@ def test_five_is_reached_by_a_perfect_answer_only(case, data):
     assert score_answer(write(start, end + 1, think, pred), as_tube(gold), SPACE).total < 5
 
 
-@settings(deadline=None)
 @given(cases, st.data())
 def test_a_box_that_was_missing_never_lowers_the_sum(case, data):
     (start, end, *lists), gold = case
@@ -235,7 +232,6 @@ def test_a_box_that_was_missing_never_lowers_the_sum(case, data):
     assert after.total >= before.total - 1e-9
 
 
-@settings(deadline=None)
 @given(cases, st.integers(2, 7))
 def test_scaling_the_video_changes_nothing(case, factor):
     (start, end, *lists), gold = case
@@ -250,7 +246,6 @@ def test_scaling_the_video_changes_nothing(case, factor):
     )
 
 
-@settings(deadline=None)
 @given(cases, st.integers(1, 50))
 def test_only_the_time_between_answer_and_gold_matters(case, later):
     (start, end, *lists), gold = case
