@@ -1,9 +1,13 @@
 """The tiny VLM's weights: a `Qwen3VLForConditionalGeneration` small enough for two CPU cores.
 
-Departures from a random start, so that a short pre-training finds order, place and likeness: the
-vision tower's position table starts as 2-D sines and cosines, the number and time tokens'
-embeddings as sines and cosines of their value, and the language layers' keys equal to their
-queries, so that a token looks first at tokens like itself.
+A random start would need far more than minutes of pre-training to bind a name to its place, so
+ours leans towards what attention has to become:
+
+- numbers start as sines and cosines of their value, and so do the vision tower's positions: order
+  and place need not be found; the number of a frame is like the frame's time stamp;
+- words and visual tokens differ along one direction, and half of the heads look for tokens of the
+  *other* kind that are otherwise alike: " red" looks at what is red;
+- attention passes on a part of what it looked at, and branches start quietly.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ def build_config(tokenizer) -> Qwen3VLConfig:
         initializer_range=0.06,
         rope_parameters={
             "rope_type": "default",
-            "rope_theta": 10000.0,
+            "rope_theta": 5e6,
             "mrope_section": [6, 5, 5],
             "mrope_interleaved": True,
         },
@@ -68,22 +72,46 @@ def build_model(tokenizer, seed: int = 0) -> Qwen3VLForConditionalGeneration:
     """An untrained model with the ordinal and positional starts."""
     torch.manual_seed(seed)
     model = Qwen3VLForConditionalGeneration(build_config(tokenizer))
-    token = tokenizer.convert_tokens_to_ids
     with torch.no_grad():
-        words = model.model.language_model.embed_tokens.weight  # (vocabulary, hidden)
-        words[token(NUMBERS)] = 0.1 * sinusoid(torch.arange(101), HIDDEN, longest=200)
-        words[token(TIMES)] = 0.1 * sinusoid(torch.arange(len(TIMES)), HIDDEN, longest=200)
-        for layer in model.model.language_model.layers:
-            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
-        table = model.model.visual.pos_embed.weight  # (side * side, hidden)
-        side = SIZE // PATCH
-        place = sinusoid(torch.arange(side), HIDDEN // 2, longest=2 * side)  # (side, hidden / 2)
-        rows = place[:, None].expand(side, side, -1)
-        columns = place[None, :].expand(side, side, -1)
-        table.copy_(0.3 * torch.cat([rows, columns], dim=-1).reshape(side * side, HIDDEN))
+        _start_in_order(model, tokenizer)
+        _start_alike(model)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     return model
+
+
+def _start_in_order(model, tokenizer) -> None:
+    token = tokenizer.convert_tokens_to_ids
+    words = model.model.language_model.embed_tokens.weight  # (vocabulary, hidden)
+    words[token(NUMBERS)] = 0.1 * sinusoid(torch.arange(len(NUMBERS)), HIDDEN, longest=200)
+    # Frame k has the time stamp k: the two words share a part that no other word has.
+    frames = 0.1 * torch.randn(len(TIMES), HIDDEN)
+    words[token(TIMES)] = frames
+    words[token(NUMBERS[: len(TIMES)])] += 0.7 * frames
+    side = SIZE // PATCH
+    place = sinusoid(torch.arange(side), HIDDEN // 2, longest=2 * side)  # (side, hidden / 2)
+    rows = place[:, None].expand(side, side, -1)
+    columns = place[None, :].expand(side, side, -1)
+    table = torch.cat([rows, columns], dim=-1).reshape(side * side, HIDDEN)
+    model.model.visual.pos_embed.weight.copy_(0.3 * table)
+
+
+def _start_alike(model) -> None:
+    text, visual = model.model.language_model, model.model.visual
+    kind = torch.nn.functional.normalize(torch.randn(HIDDEN), dim=0)
+    text.embed_tokens.weight.sub_(0.5 * kind)
+    visual.merger.linear_fc2.weight.mul_(0.1)
+    visual.merger.linear_fc2.bias.add_(1.5 * kind)
+    for merger in visual.deepstack_merger_list:
+        merger.linear_fc2.weight.mul_(0.05)
+    swap_kind = torch.eye(HIDDEN) - 2 * torch.outer(kind, kind)
+    for layer in text.layers:
+        attention = layer.self_attn
+        half = HIDDEN // 2  # the first two of four heads
+        attention.q_proj.weight[:half] = attention.k_proj.weight[:half] @ swap_kind
+        attention.q_norm.weight.mul_(1.5)
+        attention.o_proj.weight.copy_(0.2 * attention.v_proj.weight.T)
+        layer.mlp.down_proj.weight.mul_(0.15)
 
 
 def sinusoid(values: torch.Tensor, width: int, longest: float) -> torch.Tensor:

@@ -1,15 +1,18 @@
 """Pre-train the tiny VLM on single-frame grounding: `python -m stvgkit.tiny.pretrain --out DIR`.
 
-Three stages, as real multimodal models are made:
+Three stages, in the order in which real multimodal models are made:
 
 1. *encoder*: the vision tower alone learns to say, for each visual token, whether a thing has its
-   centre there, and its colour, shape and box. The classifiers for colour, shape and coordinates
-   are the language model's own word and number embeddings, so what the tower writes is already
-   in the words that the language model will look for.
-2. *alignment*: the whole model points, names and finds cells in one frame.
-3. *instruction*: the same, asked about frame k of eight, or told that the thing is not there.
+   centre there, and its colour, shape, cell and box. What it says is compared with the language
+   model's own word embeddings, so the tower writes in the words that the rest will look for.
+2. *places*: the whole model names what is at a place and places what is named, first in one
+   frame, then in a given frame of several. A coarse place (the cell of a 4 x 4 board, one token)
+   comes before the box: naming the wrong thing costs a whole token, not a few pixels.
+3. *dialogue*: the same as questions and answers, and that a thing is not there.
 
-It never sees an answer in the STVG format, a span of time, or a sentence about an event.
+It never sees an STVG answer, a span of time, or a sentence about an event. Simplified away: real
+models learn from photographs with captions; the visual tokens' frame (`frame_loss`) is taught
+here by a throw-away classifier where real models see enough video to find it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,29 +29,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
+from transformers import Qwen3VLForConditionalGeneration
 
 from stvgkit.boxes import iou
-from stvgkit.datasets.shapes import (
-    COLOURS,
-    SHAPES,
-    SIZE,
-    STEPS,
-    STRIDE,
-    draw,
-    make_scene,
-    render,
-)
+from stvgkit.datasets.shapes import COLOURS, SHAPES, SIZE, STEPS, STRIDE, draw, make_scene, render
+from stvgkit.files import write_json
+from stvgkit.rows import ClipFormat
 from stvgkit.tiny.architecture import build_model
-from stvgkit.tiny.tokenizer import CELLS as CELL_NAMES
-from stvgkit.tiny.tokenizer import MERGE, PATCH, TIMES, build_processor
+from stvgkit.tiny.tokenizer import CELLS, MERGE, PATCH, TIMES, build_processor
 
-CELLS = SIZE // (PATCH * MERGE)  # visual tokens on a side
-PLACES = 0.01 * np.round(100 * np.eye(1))  # see `to_text`
+BOARD = SIZE // (PATCH * MERGE)  # visual tokens on a side
+CLIP_FORMAT = ClipFormat(space="0-100", template="short", max_side=SIZE, factor=PATCH * MERGE)
 
 
 @dataclass
 class Pictures:
-    """A batch of clips with everything that is in them."""
+    """A batch of clips and everything that is in them."""
 
     frames: np.ndarray  # (batch, frames, SIZE, SIZE, 3) uint8
     boxes: np.ndarray  # (batch, frames, things, 4)
@@ -55,35 +52,35 @@ class Pictures:
     colours: np.ndarray  # (batch, things) numbers into COLOURS
     shapes: np.ndarray  # (batch, things) numbers into SHAPES
 
+    def name(self, b: int, i: int) -> str:
+        return f"the {list(COLOURS)[self.colours[b, i]]} {SHAPES[self.shapes[b, i]]}"
+
+    def box(self, b: int, k: int, i: int) -> str:
+        return "[{}, {}, {}, {}]".format(*np.rint(100 * self.boxes[b, k, i]).astype(int))
+
+    def cell(self, b: int, k: int, i: int) -> str:
+        x1, y1, x2, y2 = self.boxes[b, k, i]
+        column, row = (np.clip([(x1 + x2) / 2, (y1 + y2) / 2], 0, 0.999) * BOARD).astype(int)
+        return CELLS[row * BOARD + column]
+
 
 def draw_pictures(rng, batch: int, frames: int, things: int = 4) -> Pictures:
-    """Random clips whose things jump anywhere from frame to frame, so that only looking helps."""
-    rows = batch * frames
-    tries = 24
-    half = rng.uniform(0.06, 0.22, size=(rows, tries, things))
-    centre = half[..., None] + rng.random((rows, tries, things, 2)) * (1 - 2 * half[..., None])
-    boxes = np.concatenate([centre - half[..., None], centre + half[..., None]], axis=-1)
-    # Fewer things make room; the try with the least overlap is kept.
+    """Clips whose things jump anywhere from frame to frame, so that only looking helps."""
+    rows, tries = batch * frames, 24
+    half = rng.uniform(0.06, 0.22, size=(rows, tries, things, 1))
+    centre = half + rng.random((rows, tries, things, 2)) * (1 - 2 * half)
+    boxes = np.concatenate([centre - half, centre + half], axis=-1)
     visible = rng.random((rows, things)) < rng.uniform(0.4, 1.0, size=(rows, 1))
     visible[:, 0] |= ~visible.any(axis=1)
-    crowding = np.zeros((rows, tries))
-    for i in range(things):
-        for j in range(i):
-            pair = iou(boxes[:, :, i].reshape(-1, 4), boxes[:, :, j].reshape(-1, 4))
-            both = (visible[:, i] & visible[:, j])[:, None]
-            crowding += pair.reshape(rows, tries) * both
-    boxes = boxes[np.arange(rows), crowding.argmin(axis=1)]
+    boxes = boxes[np.arange(rows), _crowding(boxes, visible).argmin(axis=1)]
     looks = np.stack([rng.permutation(len(COLOURS) * len(SHAPES))[:things] for _ in range(batch)])
     colours, shapes = looks // len(SHAPES), looks % len(SHAPES)
-    # Things of one clip often share a colour or a shape.
-    palette = np.array(list(COLOURS.values()), dtype=np.float32)
-    background = rng.integers(0, 60, size=(batch, 3)).repeat(frames, axis=0)
     images = draw(
         boxes,
         visible,
-        palette[colours.repeat(frames, axis=0)],
+        np.array(list(COLOURS.values()), dtype=np.float32)[colours.repeat(frames, axis=0)],
         shapes.repeat(frames, axis=0),
-        background,
+        rng.integers(0, 60, size=(batch, 3)).repeat(frames, axis=0),
     )
     return Pictures(
         images.reshape(batch, frames, SIZE, SIZE, 3),
@@ -94,33 +91,32 @@ def draw_pictures(rng, batch: int, frames: int, things: int = 4) -> Pictures:
     )
 
 
+def _crowding(boxes: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """How much the visible things of each try overlap, `(rows, tries)`."""
+    rows, tries, things = boxes.shape[:3]
+    crowding = np.zeros((rows, tries))
+    for i in range(things):
+        for j in range(i):
+            pair = iou(boxes[:, :, i].reshape(-1, 4), boxes[:, :, j].reshape(-1, 4))
+            crowding += pair.reshape(rows, tries) * (visible[:, i] & visible[:, j])[:, None]
+    return crowding
+
+
 def draw_clips(rng, batch: int, frames: int, things: int = 4) -> Pictures:
     """Clips of the shapes world, whose things move as they do in the benchmark."""
     images = np.zeros((batch, frames, SIZE, SIZE, 3), dtype=np.uint8)
     boxes = np.zeros((batch, frames, things, 4))
     visible = np.zeros((batch, frames, things), dtype=bool)
     colours, shapes = np.zeros((2, batch, things), dtype=int)
-    names = list(COLOURS)
     for b in range(batch):
         scene = make_scene(rng)
         steps = np.sort(rng.permutation(STEPS)[:frames])
         images[b] = render(scene, steps * STRIDE)
         for i, thing in enumerate(scene.things):
-            boxes[b, :, i] = thing.boxes[steps]
-            visible[b, :, i] = thing.visible[steps]
-            colours[b, i] = names.index(thing.colour)
+            boxes[b, :, i], visible[b, :, i] = thing.boxes[steps], thing.visible[steps]
+            colours[b, i] = list(COLOURS).index(thing.colour)
             shapes[b, i] = SHAPES.index(thing.shape)
     return Pictures(images, boxes, visible, colours, shapes)
-
-
-def to_patches(frames: np.ndarray) -> torch.Tensor:
-    """What `Qwen2VLImageProcessor` makes of frames `(n, SIZE, SIZE, 3)`: `(n * 64, 384)`."""
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
-    n, c = pixels.shape[:2]
-    side = (CELLS, MERGE, PATCH)
-    patches = pixels.reshape(n, c, *side, *side).permute(0, 2, 5, 3, 6, 1, 4, 7)
-    patches = patches.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1)
-    return patches.reshape(n * (CELLS * MERGE) ** 2, c * 2 * PATCH * PATCH)
 
 
 def through_a_codec(frames: np.ndarray, rng) -> np.ndarray:
@@ -133,168 +129,318 @@ def through_a_codec(frames: np.ndarray, rng) -> np.ndarray:
     return noisy.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-class Grounder:
-    """The model in training with its processor; builds batches and counts what goes wrong."""
+def to_patches(frames: np.ndarray) -> torch.Tensor:
+    """What the processor makes of frames `(n, SIZE, SIZE, 3)`, without its overhead."""
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    n, c = pixels.shape[:2]
+    side = (BOARD, MERGE, PATCH)
+    patches = pixels.reshape(n, c, *side, *side).permute(0, 2, 5, 3, 6, 1, 4, 7)
+    patches = patches.unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, 2, -1, -1)  # the same frame twice
+    return patches.reshape(n * (BOARD * MERGE) ** 2, c * 2 * PATCH * PATCH)
+
+
+# A text as pieces, each with whether the model is to learn to write it.
+Pieces = list[tuple[str, bool]]
+
+
+def places_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
+    """Lines such as `the red circle in frame 2. b3 [30, 52, 48, 70]`, and the other way round."""
+    pieces = [("<|im_start|>user\n" + _shown(pictures), False)]
+    for k, i in _subjects(pictures, b, rng, turns):
+        name, there = pictures.name(b, i), pictures.visible[b, k, i]
+        place = f"{pictures.cell(b, k, i)} {pictures.box(b, k, i)}"
+        if there and rng.random() < 0.3:
+            pieces += [(f"{k}. {place} ", False), (name, True)]
+        else:
+            pieces += [(f"{name} in frame {k}. ", False), (place if there else "none", True)]
+        pieces.append(("\n", False))
+    return pieces
+
+
+def dialogue_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
+    """Questions about single frames with their answers, in the chat template's form."""
+    pieces = []
+    for turn, (k, i) in enumerate(_subjects(pictures, b, rng, turns)):
+        question, answer = point_question(pictures, b, k, i)
+        if pictures.visible[b, k, i] and rng.random() < 0.2:
+            question, answer = f"name: {answer}", pictures.name(b, i)
+        shown = "" if turn else _shown(pictures)
+        ask = f"<|im_start|>user\n{shown}{question}<|im_end|>\n<|im_start|>assistant\n"
+        pieces += [(ask, False), (f"{answer}<|im_end|>", True), ("\n", False)]
+    return pieces
+
+
+def point_question(pictures: Pictures, b: int, k: int, i: int) -> tuple[str, str]:
+    """`point: the red circle in frame 2`, and `2. [30, 52, 48, 70]` or `2. none`."""
+    place = pictures.box(b, k, i) if pictures.visible[b, k, i] else "none"
+    return f"point: {pictures.name(b, i)} in frame {k}", f"{k}. {place}"
+
+
+def _shown(pictures: Pictures) -> str:
+    pad = "<|image_pad|>" * BOARD**2
+    times = TIMES[: pictures.frames.shape[1]]
+    return "".join(f"{stamp}<|vision_start|>{pad}<|vision_end|>" for stamp in times)
+
+
+def _subjects(pictures: Pictures, b: int, rng, turns: int) -> Iterator[tuple[int, int]]:
+    """Frames and things to ask about: mostly a thing that is there, else one seen elsewhere."""
+    seen = pictures.visible[b]
+    somewhere = np.flatnonzero(seen.any(axis=0))
+    for _ in range(turns if len(somewhere) else 0):
+        k = int(rng.integers(len(seen)))
+        here, gone = np.flatnonzero(seen[k]), [i for i in somewhere if not seen[k, i]]
+        ask_gone = gone and (not len(here) or rng.random() < 0.2)
+        yield k, int(rng.choice(gone if ask_gone else here))
+
+
+class Pretraining:
+    """The model in training, its processor, and what each stage wants of it."""
 
     def __init__(self, seed: int) -> None:
         self.processor = build_processor()
         self.tokenizer = self.processor.tokenizer
         self.model = build_model(self.tokenizer, seed)
         self.rng = np.random.default_rng(seed)
+        width = self.model.config.text_config.hidden_size
+        self.heads = torch.nn.ModuleDict(
+            {"seen": torch.nn.Linear(width, 1)}
+            | {f"side{k}": torch.nn.Linear(width, width, bias=False) for k in range(4)}
+        )
 
-    def grid(self, images: int) -> torch.Tensor:
-        return torch.tensor([[1, CELLS * MERGE, CELLS * MERGE]]).expand(images, 3)
+    def words(self, names) -> torch.Tensor:
+        """Embeddings of single-token words, as fixed targets, `(n, hidden)`."""
+        ids = self.tokenizer.convert_tokens_to_ids(list(names))
+        return self.model.get_input_embeddings().weight[ids].detach()
 
-    # Stage 1
-
-    def dense_heads(self) -> torch.nn.ModuleDict:
-        hidden = self.model.config.text_config.hidden_size
-        heads = {"seen": torch.nn.Linear(hidden, 1)}
-        heads |= {f"side{k}": torch.nn.Linear(hidden, hidden, bias=False) for k in range(4)}
-        return torch.nn.ModuleDict(heads)
-
-    def dense_loss(self, heads, pictures: Pictures) -> tuple[torch.Tensor, dict[str, float]]:
+    def encoder_loss(self, pictures: Pictures) -> tuple[torch.Tensor, dict[str, float]]:
+        """Stage 1: what is centred in each visual token of single pictures?"""
         frames = through_a_codec(pictures.frames[:, 0], self.rng)
-        tower = self.model.model.visual
-        tokens = tower(to_patches(frames), grid_thw=self.grid(len(frames))).pooler_output
-        owner = _cell_owner(pictures)  # (batch, cells), -1 for none
-        tokens = tokens.view(*owner.shape, -1)
-        seen = torch.from_numpy(owner >= 0)
-        loss = F.binary_cross_entropy_with_logits(heads["seen"](tokens)[..., 0], seen.float())
+        owner = cell_owners(pictures)  # (batch, cells), -1 for none
+        tokens = self.model.model.visual(to_patches(frames), grid_thw=_grid(len(frames)))
+        tokens = tokens.pooler_output.view(*owner.shape, -1)
+        occupied = torch.from_numpy(owner >= 0)
+        seen = self.heads["seen"](tokens)[..., 0]
+        loss = F.binary_cross_entropy_with_logits(seen, occupied.float())
         rows, cells = np.nonzero(owner >= 0)
-        things = owner[rows, cells]
-        mine = tokens[rows, cells]  # (n, hidden)
-        figures = {"seen": loss.item()}
+        things, mine = owner[rows, cells], tokens[rows, cells]  # (n,), (n, hidden)
+        figures = {}
         for what, names, truth in (
             ("colour", [f" {name}" for name in COLOURS], pictures.colours[rows, things]),
             ("shape", [f" {name}" for name in SHAPES], pictures.shapes[rows, things]),
-            ("cell", CELL_NAMES, cells),
+            ("cell", CELLS, cells),
         ):
-            words = self.words(names)
-            logits = 2 * F.normalize(mine, dim=-1) @ words.T / words.std() / 3
-            truth = torch.from_numpy(truth)
-            loss = loss + F.cross_entropy(logits, truth)
-            figures[what] = (logits.argmax(-1) == truth).float().mean().item()
-        numbers = self.words([str(n) for n in range(101)])
-        sides = np.round(100 * pictures.boxes[rows, 0, things]).astype(int)  # (n, 4)
-        off = 0.0
+            part, figures[what] = alike(mine, self.words(names), torch.from_numpy(truth))
+            loss = loss + part
+        numbers = self.words(str(n) for n in range(101))
+        sides = torch.from_numpy(np.rint(100 * pictures.boxes[rows, 0, things]).astype(int))
+        off = []
         for k in range(4):
-            logits = heads[f"side{k}"](mine) @ numbers.T
-            truth = torch.from_numpy(sides[:, k])
-            loss = loss + 0.25 * F.cross_entropy(logits, truth)
-            off += (logits.argmax(-1) - truth).abs().float().mean().item() / 400
-        figures["off"] = off
+            logits = self.heads[f"side{k}"](mine) @ numbers.T
+            loss = loss + 0.25 * F.cross_entropy(logits, sides[:, k])
+            off.append((logits.argmax(-1) - sides[:, k]).abs().float().mean().item())
+        return loss, figures | {"off by": float(np.mean(off))}
+
+    def text_loss(self, pictures: Pictures, texts: list[Pieces]) -> tuple[torch.Tensor, dict]:
+        """Stages 2 and 3: the language loss on what is to be learned, plus `frame_loss`."""
+        inputs, labels = self.batch(pictures, texts)
+        out = self.model(**inputs, output_hidden_states=True)
+        learn = labels[:, 1:] != -100
+        logits, truth = out.logits[:, :-1][learn], labels[:, 1:][learn]
+        loss = F.cross_entropy(logits, truth)
+        right = logits.argmax(-1) == truth
+        figures = {"loss": loss.item()}
+        for what, tokens in (("cell", CELLS), ("number", [str(n) for n in range(101)])):
+            ids = torch.tensor(self.tokenizer.convert_tokens_to_ids(tokens))
+            chosen = torch.isin(truth, ids)
+            if chosen.any():
+                figures[what] = right[chosen].float().mean().item()
+        if pictures.frames.shape[1] > 1:
+            loss = loss + 0.3 * self.frame_loss(out.hidden_states, inputs, pictures.frames.shape)
         return loss, figures
 
-    def words(self, names: list[str]) -> torch.Tensor:
-        ids = self.tokenizer.convert_tokens_to_ids(names)
-        return self.model.model.language_model.embed_tokens.weight[ids].detach()
+    def frame_loss(self, hidden, inputs, shape) -> torch.Tensor:
+        """Early in the language model, a visual token should be like its frame's time stamp."""
+        batch, frames = shape[:2]
+        stamps = self.words(TIMES[:frames])
+        visual = inputs["mm_token_type_ids"] == 1
+        truth = torch.arange(frames).repeat_interleave(BOARD**2).repeat(batch)
+        return sum(alike(hidden[layer][visual], stamps, truth)[0] for layer in (1, 2))
 
-    # Stages 2 and 3
-
-    def conversation(self, pictures: Pictures, b: int, turns: int, tasks) -> list[tuple[str, str]]:
-        """Questions and answers about clip b."""
-        frames, things = pictures.visible.shape[1:]
-        seen = pictures.visible[b]
-        pairs = []
-        for _ in range(turns):
-            task = tasks[self.rng.integers(len(tasks))]
-            k = int(self.rng.integers(frames))
-            here = np.flatnonzero(seen[k])
-            anywhere = np.flatnonzero(seen.any(axis=0))
-            if not len(here) or (len(anywhere) > 1 and task == "point" and self.rng.random() < 0.15):
-                task, i = "point", int(self.rng.choice(anywhere)) if len(anywhere) else 0
-            else:
-                i = int(self.rng.choice(here))
-            pairs.append(question(pictures, b, k, i, task))
-        return pairs
-
-    def batch(self, pictures: Pictures, conversations) -> dict[str, torch.Tensor]:
-        """Token ids with labels on the answers only, padded on the right, and the patches."""
-        batch, frames = pictures.frames.shape[:2]
+    def batch(self, pictures: Pictures, texts: list[Pieces]):
+        """Model inputs and labels, padded on the right."""
         ids, labels = [], []
-        pad = "<|image_pad|>" * CELLS**2
-        shown = "".join(f"{TIMES[f]}<|vision_start|>{pad}<|vision_end|>" for f in range(frames))
-        for pairs in conversations:
-            row, kept = [], []
-            for turn, (ask, answer) in enumerate(pairs):
-                prompt = f"<|im_start|>user\n{'' if turn else shown}{ask}<|im_end|>\n"
-                prompt_ids = self.tokenizer(prompt + "<|im_start|>assistant\n").input_ids
-                answer_ids = self.tokenizer(answer + "<|im_end|>").input_ids
-                newline = self.tokenizer("\n").input_ids
-                row += prompt_ids + answer_ids + newline
-                kept += [-100] * len(prompt_ids) + answer_ids + [-100] * len(newline)
-            ids.append(row)
-            labels.append(kept)
-        width = max(map(len, ids))
-        pad_id = self.tokenizer.pad_token_id
-        input_ids = torch.tensor([row + [pad_id] * (width - len(row)) for row in ids])
+        for pieces in texts:
+            tokens = [self.tokenizer(text).input_ids for text, _ in pieces]
+            ids.append(sum(tokens, []))
+            parts = zip(tokens, pieces, strict=True)
+            kept = ([t if learn else -100 for t in ts] for ts, (_, learn) in parts)
+            labels.append(sum(kept, []))
+        width, pad = max(map(len, ids)), self.tokenizer.pad_token_id
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in ids])
         labels = torch.tensor([row + [-100] * (width - len(row)) for row in labels])
         images = through_a_codec(pictures.frames.reshape(-1, SIZE, SIZE, 3), self.rng)
-        return {
-            "input_ids": input_ids,
-            "attention_mask": (input_ids != pad_id).long(),
-            "labels": labels,
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": (ids != pad).long(),
+            "mm_token_type_ids": (ids == self.model.config.image_token_id).int(),
             "pixel_values": to_patches(images),
-            "image_grid_thw": self.grid(batch * frames),
-            "mm_token_type_ids": (input_ids == self.model.config.image_token_id).int(),
+            "image_grid_thw": _grid(len(images)),
         }
+        return inputs, labels
 
     @torch.no_grad()
-    def count_errors(self, pictures: Pictures, frames_asked) -> dict[str, float]:
-        """Point at every clip's first visible thing: how often is it the right one, how close."""
+    def point(self, pictures: Pictures) -> dict[str, float]:
+        """Ask where one visible thing is in each clip: share of right things, and mean IoU."""
         self.model.eval()
-        conversations, truth = [], []
-        for b, k in enumerate(frames_asked):
-            i = int(np.flatnonzero(pictures.visible[b, k])[0])
-            conversations.append([question(pictures, b, k, i, "point")])
-            truth.append((b, k, i))
-        batch = self.batch(pictures, conversations)
-        # All rows are alike but for words, so the answer starts at the same place in each.
-        start = int((batch["labels"][0] != -100).nonzero()[0])
-        batch.pop("labels")
-        prompt = {k: v[:, :start] if v.ndim == 2 and k != "pixel_values" and k != "image_grid_thw" else v for k, v in batch.items()}
-        out = self.model.generate(**prompt, max_new_tokens=12, do_sample=False)
-        texts = self.tokenizer.batch_decode(out[:, start:], skip_special_tokens=True)
-        right, close = [], []
-        for (b, k, i), text in zip(truth, texts, strict=True):
-            box = read_box(text)
+        asked, texts = [], []
+        for b, seen in enumerate(pictures.visible):
+            k = int(np.flatnonzero(seen.any(axis=1))[b % int(seen.any(axis=1).sum())])
+            i = int(np.flatnonzero(seen[k])[0])
+            ask = point_question(pictures, b, k, i)[0]
+            shown = f"<|im_start|>user\n{_shown(pictures)}{ask}<|im_end|>\n<|im_start|>assistant\n"
+            asked.append((b, k, i))
+            texts.append([(shown, False)])
+        inputs, _ = self.batch(pictures, texts)
+        ids = self.model.generate(**inputs, max_new_tokens=14, do_sample=False)
+        answers = self.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :])
+        right, overlap = [], []
+        for (b, k, i), answer in zip(asked, answers, strict=True):
             here = np.flatnonzero(pictures.visible[b, k])
-            overlaps = iou(np.repeat([box], len(here), axis=0), pictures.boxes[b, k, here])
-            mine = float(overlaps[list(here).index(i)])
-            right.append(mine > 0 and overlaps.argmax() == list(here).index(i))
-            close.append(mine)
+            found = iou(np.repeat([read_box(answer)], len(here), 0), pictures.boxes[b, k, here])
+            mine = found[list(here).index(i)]
+            right.append(mine > 0 and mine == found.max())
+            overlap.append(mine)
         self.model.train()
-        return {"right": float(np.mean(right)), "iou": float(np.mean(close))}
+        return {"right": float(np.mean(right)), "IoU": float(np.mean(overlap))}
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        CLIP_FORMAT.save(folder)
 
 
-def read_box(text: str) -> np.ndarray:
-    """The first four numbers after a bracket, as a relative box; zeros where there are none."""
-    numbers = [int(n) for n in text.partition("[")[2].replace("]", " ").replace(",", " ").split()[:4] if n.isdigit()]
-    return np.array(numbers if len(numbers) == 4 else [0, 0, 0, 0]) / 100
+def alike(vectors: torch.Tensor, words: torch.Tensor, truth: torch.Tensor):
+    """Cross-entropy of cosine likeness to each word, and the share that is right."""
+    logits = 12 * F.normalize(vectors, dim=-1) @ F.normalize(words, dim=-1).T
+    right = (logits.argmax(-1) == truth).float().mean().item()
+    return F.cross_entropy(logits, truth), right
 
 
-def question(pictures: Pictures, b: int, k: int, i: int, task: str) -> tuple[str, str]:
-    """One question about thing i in frame k of clip b, with its answer."""
-    name = f"the {list(COLOURS)[pictures.colours[b, i]]} {SHAPES[pictures.shapes[b, i]]}"
-    box = pictures.boxes[b, k, i]
-    x1, y1, x2, y2 = np.round(100 * box).astype(int)
-    place = f"{k}. [{x1}, {y1}, {x2}, {y2}]"
-    if task == "name":
-        return f"name: {place}", name
-    if task == "cell":
-        column, row = (np.clip((box[:2] + box[2:]) / 2, 0, 0.999) * CELLS).astype(int)
-        return f"cell: {name} in frame {k}", CELL_NAMES[row * CELLS + column]
-    return f"point: {name} in frame {k}", place if pictures.visible[b, k, i] else f"{k}. none"
+def read_box(answer: str) -> np.ndarray:
+    """The box in an answer, relative; an empty one where there is none."""
+    inside = answer.partition("[")[2].partition("]")[0].split(",")
+    numbers = [int(n) for n in inside if n.strip().isdigit()]
+    return np.array(numbers if len(numbers) == 4 else [0] * 4) / 100
 
 
-def _cell_owner(pictures: Pictures) -> np.ndarray:
+def cell_owners(pictures: Pictures) -> np.ndarray:
     """Which thing has its centre in each visual token of the first frame, `(batch, cells)`."""
     boxes, visible = pictures.boxes[:, 0], pictures.visible[:, 0]
-    owner = np.full((len(boxes), CELLS * CELLS), -1)
+    owner = np.full((len(boxes), BOARD**2), -1)
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-    column, row = np.moveaxis(np.clip(centre * CELLS, 0, CELLS - 1).astype(int), -1, 0)
+    column, row = np.moveaxis(np.clip(centre * BOARD, 0, BOARD - 1).astype(int), -1, 0)
     for i in range(boxes.shape[1]):
         rows = np.flatnonzero(visible[:, i])
-        owner[rows, row[rows, i] * CELLS + column[rows, i]] = i
+        owner[rows, row[rows, i] * BOARD + column[rows, i]] = i
     return owner
+
+
+def _grid(images: int) -> torch.Tensor:
+    return torch.tensor([[1, BOARD * MERGE, BOARD * MERGE]]).expand(images, 3)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`frames` are the clip lengths to draw from at the start and from half-way on."""
+
+    name: str
+    steps: int
+    batch: int  # pictures a step, about
+    rate: float
+    frames: tuple[tuple[int, ...], tuple[int, ...]]
+    text: Callable | None = None
+
+
+STAGES = (
+    Stage("encoder", 600, 128, 2e-3, ((1,), (1,))),
+    Stage("places", 1200, 96, 1.5e-3, ((1, 1, 2), (1, 2, 3, 4, 8)), places_text),
+    Stage("dialogue", 900, 96, 1e-3, ((1, 2, 4, 8), (2, 4, 8, 8)), dialogue_text),
+)
+
+
+def train_stage(run: Pretraining, stage: Stage, log: list[dict], progress: bool = True) -> None:
+    """One stage: AdamW, a short warm-up, then a cosine down to a twentieth."""
+    tower = list(run.model.model.visual.parameters())
+    if stage.text is None:
+        groups = [{"params": [*tower, *run.heads.parameters()], "share": 1.0}]
+    else:
+        seen = {id(p) for p in tower}
+        rest = [p for p in run.model.parameters() if id(p) not in seen]
+        groups = [{"params": rest, "share": 1.0}, {"params": tower, "share": 0.2}]
+    optimizer = torch.optim.AdamW(groups, lr=stage.rate, weight_decay=0.01, betas=(0.9, 0.98))
+    start, recent = time.time(), []
+    bar = tqdm(range(stage.steps), desc=stage.name, disable=not progress)
+    for step in bar:
+        frames = int(run.rng.choice(stage.frames[2 * step >= stage.steps]))
+        batch = max(8, 2 * stage.batch // (frames + 1))
+        make = draw_clips if stage.text and run.rng.random() < 0.25 else draw_pictures
+        pictures = make(run.rng, batch, frames)
+        if stage.text is None:
+            loss, figures = run.encoder_loss(pictures)
+        else:
+            texts = [stage.text(pictures, b, run.rng, turns=5) for b in range(batch)]
+            empty = [(_shown(pictures), False)]  # a clip with nothing in it
+            loss, figures = run.text_loss(pictures, [text or empty for text in texts])
+        cosine = 0.5 * (1 + math.cos(math.pi * step / stage.steps))
+        for group in optimizer.param_groups:
+            group["lr"] = stage.rate * group["share"] * min(1, (step + 1) / 30, 0.05 + cosine)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
+        optimizer.step()
+        recent.append((frames, figures))
+        if step % 50 == 49 or step == stage.steps - 1:
+            log.append(_summary(run, stage, step + 1, time.time() - start, recent))
+            bar.set_postfix(log[-1]["figures"])
+            recent.clear()
+
+
+def _summary(run: Pretraining, stage: Stage, step: int, seconds: float, recent) -> dict:
+    line = {"stage": stage.name, "step": step, "seconds": round(seconds, 1), "figures": {}}
+    for frames in sorted({frames for frames, _ in recent}):
+        mine = [figures for count, figures in recent if count == frames]
+        for name in sorted(set().union(*mine)):
+            mean = np.mean([figures[name] for figures in mine if name in figures])
+            line["figures"][f"{name}/{frames}"] = round(float(mean), 3)
+    if stage.text is not None:
+        fixed = np.random.default_rng(99)
+        for frames in (1, 8):
+            for name, value in run.point(draw_pictures(fixed, 32, frames)).items():
+                line["figures"][f"point {name}/{frames}"] = round(value, 3)
+    return line
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and log")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies every stage's steps")
+    args = parser.parse_args(argv)
+    run, log = Pretraining(args.seed), []
+    for stage in STAGES:
+        done = args.out / stage.name
+        if (done / "log.json").exists():  # an earlier, interrupted run got this far
+            run.model = Qwen3VLForConditionalGeneration.from_pretrained(done).train()
+            log = json.loads((done / "log.json").read_text())
+            continue
+        short = Stage(**{**vars(stage), "steps": max(2, round(stage.steps * args.scale))})
+        run.rng = np.random.default_rng([args.seed, STAGES.index(stage)])
+        train_stage(run, short, log)
+        run.save(done)
+        write_json(done / "log.json", log)
+    run.save(args.out)
+    write_json(args.out / "pretraining.json", {"seed": args.seed, "scale": args.scale, "log": log})
+
+
+if __name__ == "__main__":
+    main()
