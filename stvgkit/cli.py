@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stvgkit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_demo, add_prepare, add_score, add_info):
+    for add in (add_demo, add_prepare, add_score, add_info, add_play):
         add(commands)
     return parser
 
@@ -153,3 +153,61 @@ def run_info(args) -> None:
         f"{args.path}: {video.width}x{video.height} pixels, {video.num_frames} frames, "
         f"{video.fps:.6g} frames per second, {video.duration:.3f} seconds"
     )
+
+
+def add_play(commands) -> None:
+    from stvgkit.datasets import BENCHMARKS
+
+    play = commands.add_parser(
+        "play",
+        help="write a page that plays a video with boxes over it",
+        description="Either --video with --answer, or --benchmark with --annotations and --id; "
+        "the page is one file that plays anywhere and asks for nothing.",
+    )
+    play.add_argument("--video", type=Path, help="the video file")
+    play.add_argument("--query", help="the sentence to show above it")
+    play.add_argument("--answer", type=Path, help="text file with a model's answer")
+    play.add_argument("--space", default="0-1000", help="the answer's numbers: 0-1000 or 640x360")
+    play.add_argument("--fps", type=float, default=2.0, help="frames a second the model was shown")
+    play.add_argument("--benchmark", choices=BENCHMARKS, help="which one")
+    play.add_argument("--annotations", type=Path, help="its file; for vue-stg, its folder")
+    play.add_argument("--id", help="which sample; the first where none is named")
+    play.add_argument("--videos", type=Path, help="folder of the benchmark's videos")
+    play.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
+    play.add_argument(
+        "--predictions",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="a predictions file; may be given several times, to compare",
+    )
+    play.add_argument("--budget-mb", type=float, default=5.0, help="most megabytes of HTML")
+    play.add_argument("--out", type=Path, default=Path("player.html"), help="the page to write")
+    play.set_defaults(run=run_play)
+
+
+def run_play(args) -> None:
+    from stvgkit.play import play_answer, play_sample
+
+    options = {"query": args.query, "budget_mb": args.budget_mb}
+    if args.annotations:
+        if not args.benchmark:
+            raise InputError("--annotations needs --benchmark, which says how to read them")
+        player = play_sample(
+            args.benchmark,
+            args.annotations,
+            args.id,
+            video=args.video,
+            videos=args.videos,
+            boxes=args.boxes,
+            predictions=args.predictions,
+            **options,
+        )
+    elif args.video:
+        if args.predictions:
+            raise InputError("--predictions needs --annotations: they say which sample is meant")
+        player = play_answer(args.video, args.answer, args.space, args.fps, **options)
+    else:
+        raise InputError("nothing to play: give --video, or --benchmark with --annotations")
+    player.save(args.out)
+    print(f"{args.out}: {player!r}")

@@ -29,6 +29,7 @@ from stvgkit.answers import CoordinateSpace, explain_answer, parse_answer
 from stvgkit.boxes import iou
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
+from stvgkit.files import replacing
 from stvgkit.metrics import score_tube
 from stvgkit.pictures import layer_style
 from stvgkit.predictions import Prediction
@@ -63,7 +64,8 @@ class Player:
 
     def save(self, path) -> None:
         """Write the document to `path`."""
-        Path(path).write_text(self.html(), encoding="utf-8")
+        with replacing(path) as out:
+            out.write(self.html())
 
     def _repr_html_(self) -> str:
         document = html.escape(self.html())
@@ -73,7 +75,7 @@ class Player:
         )
 
     def __repr__(self) -> str:
-        names = ", ".join(layer["name"] for layer in self.data["layers"])
+        names = ", ".join(layer["name"] for layer in self.data["layers"]) or "no boxes"
         size = len(self.video) * 4 // 3 + len(_json(self.data))
         return f"<Player of {len(self.data['frames'])} frames: {names}; {size / 1e6:.1f} MB>"
 
@@ -194,6 +196,8 @@ def _json(data: dict[str, Any]) -> str:
 
 def _video_budget(budget_mb: float) -> int:
     """Bytes of video for a page of this size, the rest being script, boxes and base64's third."""
+    if not budget_mb >= 0.25:
+        raise InputError(f"a page of {budget_mb} MB holds no video: give 0.25 MB or more")
     return int((budget_mb * 1e6 - 150_000) * 0.75)
 
 
@@ -215,10 +219,11 @@ def _read_answers(answers):
     thinks, preds, texts, remarks = {}, {}, [], []
     for name, line in answers.items():
         text, frames = line["completion"], np.asarray(line["frames"], dtype=np.int64)
-        answer = parse_answer(text, CoordinateSpace.parse(line["space"]))
+        form = {"think": line.get("think", True) is not False}
+        answer = parse_answer(text, CoordinateSpace.parse(line["space"]), **form)
         preds[name] = Prediction.from_answer(answer, frames)
         if answer is None:
-            remarks.append(f"{name or 'The answer'} does not parse: {explain_answer(text)}")
+            remarks.append(f"{name or 'The answer'} does not parse: {explain_answer(text, **form)}")
         elif answer.think is not None:
             shown = answer.think.slice(Span(0, len(frames) - 1))
             thinks[name] = Tube(frames[shown.frames], shown.boxes)
@@ -227,7 +232,7 @@ def _read_answers(answers):
 
 
 def _layers(clip: WebVideo, gold, gold_span, thinks, preds) -> list[dict[str, Any]]:
-    second = round(clip.info.fps)
+    second = round(1.1 * clip.info.fps) + 1  # boxes once a second fall on the nearest frame
     shown = None if gold is None else _bridge(gold, second)
     layers = []
     if gold is not None or gold_span is not None:

@@ -51,6 +51,8 @@ def web_video(path, window: Span | None = None, *, budget: int = 3_500_000) -> W
     >>> clip.frames, clip.times, clip.note
     (array([2, 3, 4, 5]), array([0. , 0.2, 0.4, 0.6]), 'Shown here: frames 2 to 5 of 10.')
     """
+    if budget < 2 * CONTAINER:
+        raise InputError(f"{path}: no video fits into {budget} bytes: give a larger budget")
     path = Path(path)
     info = probe(path)
     everything = Span(0, info.num_frames - 1)

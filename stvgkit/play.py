@@ -1,0 +1,116 @@
+"""`stvgkit play`: find the sample, its video and its predictions, and make the player."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from stvgkit.answers import CoordinateSpace
+from stvgkit.datasets import Sample, SkipReport, read_benchmark, vue_stg
+from stvgkit.errors import InputError
+from stvgkit.players import Player, show_player
+from stvgkit.predictions import Prediction, read_completions, read_hcstvg
+from stvgkit.tubes import Tube
+from stvgkit.video import probe, sample_indices
+
+
+def play_answer(
+    video: Path, answer: Path | None, space: str, fps: float, query: str | None, **options
+) -> Player:
+    """The player of a video alone, or with one answer to it in a text file.
+
+    Index i of the answer is the i-th frame sampled at `fps` a second.
+    """
+    if answer is None:
+        return show_player(video, query=query, **options)
+    if not answer.is_file():
+        raise InputError(f"{answer}: there is no such file: give a text file with an answer")
+    CoordinateSpace.parse(space)
+    line = {
+        "completion": answer.read_text(encoding="utf-8", errors="replace").strip(),
+        "frames": sample_indices(probe(video), fps).tolist(),
+        "space": space,
+    }
+    return show_player(video, query=query, answers={"": line}, **options)
+
+
+def play_sample(
+    benchmark: str,
+    annotations: Path,
+    name: str | None,
+    *,
+    video: Path | None = None,
+    videos: Path | None = None,
+    boxes: Path | None = None,
+    predictions: Iterable[str] = (),
+    **options,
+) -> Player:
+    """The player of one sample of a benchmark, with the predictions files given for it.
+
+    Each of `predictions` is a path or NAME=PATH; the name, by default the file's, is shown.
+    """
+    report = SkipReport()
+    sample = _find(read_benchmark(benchmark, annotations, videos, report, boxes=boxes), name, report)
+    if video is not None:
+        sample = replace(sample, video=video)
+    preds, answers = {}, {}
+    for argument in predictions:
+        label, path = _named(argument)
+        if path.suffix == ".jsonl":
+            answers[label] = _line(path, sample)
+        else:
+            preds[label] = _prediction(path, benchmark, sample, report)
+    return show_player(sample, pred=preds, answers=answers, **options)
+
+
+def _find(samples: Iterator[Sample], name: str | None, report: SkipReport) -> Sample:
+    names = []
+    for sample in samples:
+        if sample.id == name or (name is None and not names):
+            return sample
+        names.append(sample.id)
+    if not names:
+        raise InputError(f"the annotations hold not one usable sample: {report}")
+    near = get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
+    raise InputError(f"no sample with id {name!r}: there are {', '.join(map(repr, near))}, ...")
+
+
+def _named(argument: str) -> tuple[str, Path]:
+    label, equals, path = argument.partition("=")
+    if equals and not Path(argument).exists():
+        return label, Path(path)
+    return Path(argument).stem, Path(argument)
+
+
+def _line(path: Path, sample: Sample) -> dict[str, Any]:
+    """The sample's line of a file that `stvgkit predict` wrote."""
+    if sample.id not in read_completions(path):  # which says what is wrong with a damaged file
+        raise InputError(f"{path} has no prediction for sample {sample.id!r}")
+    records = map(json.loads, filter(str.strip, path.read_text(encoding="utf-8").split("\n")))
+    return next(record for record in records if record["id"] == sample.id)
+
+
+def _prediction(path: Path, benchmark: str, sample: Sample, report: SkipReport) -> Prediction:
+    if benchmark == "hcstvg" and path.suffix == ".json":
+        found = read_hcstvg(path, [sample], report)
+    elif benchmark == "vue-stg" and path.suffix == ".csv":
+        tube = vue_stg.read_tubes(path, report).get(sample.id)
+        found = {} if tube is None else {sample.id: Prediction(_on_frames(tube, sample))}
+    else:
+        raise InputError(f"{path}: predictions for {benchmark} are .jsonl files, or its own form")
+    if sample.id not in found:
+        raise InputError(f"{path} has no prediction for sample {sample.id!r}")
+    return found[sample.id]
+
+
+def _on_frames(tube: Tube, sample: Sample) -> Tube | None:
+    """A tube on seconds as one on video frames; None where it is empty."""
+    if not len(tube):
+        return None
+    frames = probe(sample.video).frames_at(tube.frames)
+    keep = [i for i in range(len(frames)) if i == 0 or frames[i] > frames[i - 1]]
+    return Tube(frames[keep], tube.boxes[keep])
