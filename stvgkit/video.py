@@ -390,7 +390,7 @@ def _open(path: Path):
         raise VideoError(f"{path}: the file is empty; get it again")
     try:
         # An absolute path, since FFmpeg takes "a:b.mp4" for an address of protocol "a".
-        with av.open(str(path.resolve())) as container:
+        with av.open(str(path.resolve()), metadata_errors="replace") as container:
             kind = container.format.name
             stream = container.streams.best("video")
             if kind.endswith("_pipe") or kind in ("image2", "tty"):
