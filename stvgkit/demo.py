@@ -1,7 +1,7 @@
 """`stvgkit demo`: the whole method on generated clips, from the base model to GRPO, on a CPU.
 
-Every step writes its result into the output folder and is skipped where that is there already,
-so an interrupted run goes on where it was.
+Every step leaves its result in the output folder and is passed over where that is there already,
+so that an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from stvgkit.datasets import Sample, read_prepared
-from stvgkit.datasets.shapes import SPLITS, write_shapes
+from stvgkit.datasets.shapes import write_shapes
 from stvgkit.errors import InputError
 from stvgkit.files import write_json
+from stvgkit.metrics import Report, score_samples
+from stvgkit.predictions import Prediction
 from stvgkit.tubes import Tube
 
 METRICS = ("m_tIoU", "m_vIoU", "vIoU@0.3", "vIoU@0.5")
@@ -29,63 +29,135 @@ ROWS = {
     "sft": "SFT",
     "grpo": "SFT + GRPO",
 }
+PACKAGES = ("stvgkit", "torch", "transformers", "trl")
+MAX_NEW_TOKENS = 200  # the longest answer, 8 frames in both lists, has 183
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of everything; `SMOKE` only checks the wiring."""
+    """How many clips, and the trainers' settings."""
 
-    train: int
-    validation: int
-    test: int
+    clips: dict[str, int]
     sft: dict
     grpo: dict
 
 
-FULL = Budget(
-    train=1024,
-    validation=64,
-    test=256,
-    sft={"max_steps": 200, "per_device_train_batch_size": 32, "learning_rate": 1e-3},
-    grpo={"max_steps": 40, "per_device_train_batch_size": 64, "learning_rate": 1e-4},
-)
+_SFT = {
+    "per_device_train_batch_size": 32,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 10,
+    "max_steps": 150,
+    "save_steps": 50,
+}
+_GRPO = {
+    "per_device_train_batch_size": 64,
+    "max_completion_length": MAX_NEW_TOKENS,
+    "learning_rate": 1e-4,
+    "lr_scheduler_type": "constant",
+    "beta": 0.0,
+    "max_steps": 40,
+    "save_steps": 10,
+}
+FULL = Budget({"train": 1024, "test": 256}, _SFT, _GRPO)
 SMOKE = Budget(
-    train=64,
-    validation=8,
-    test=16,
-    sft={"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-3},
-    grpo={"max_steps": 2, "per_device_train_batch_size": 16, "learning_rate": 1e-4},
+    {"train": 64, "test": 16},
+    _SFT | {"per_device_train_batch_size": 8, "max_steps": 4, "save_steps": 2},
+    _GRPO | {"per_device_train_batch_size": 16, "max_steps": 2, "save_steps": 1},
 )
 
 
 def run(out: Path, *, seed: int = 0, smoke: bool = False) -> dict:
-    """Run every step that is not done yet; returns what `metrics.json` holds."""
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    budget = SMOKE if smoke else FULL
-    _same_run(out, {"seed": seed, "smoke": smoke})
-    train, validation, test = (
-        list(read_prepared(write_shapes(out / "data", split, count, progress=True)))
-        for split, count in zip(
-            SPLITS, (budget.train, budget.validation, budget.test), strict=False
-        )
-    )
-    rows = {"centre": _timed(out / "centre", lambda: centre_baseline(out / "centre", test), test)}
-
+    """Do every step that is not done yet, print the table, and return what `metrics.json` holds."""
     from stvgkit.models import TINY, load
+    from stvgkit.report import write_report
     from stvgkit.rows import plan_row
     from stvgkit.training import grpo, sft
 
-    clip_format = load(TINY).clip_format
-    train_rows = [plan_row(sample, clip_format) for sample in train]
-    raise NotImplementedError
+    out, budget = Path(out), SMOKE if smoke else FULL
+    claim_folder(out, {"seed": seed, "smoke": smoke, "budget": budget.__dict__})
+    train, test = (
+        list(read_prepared(write_shapes(out / "data", split, count, progress=True)))
+        for split, count in budget.clips.items()
+    )
+    base = load(TINY)
+    train_rows = [plan_row(sample, base.clip_format) for sample in train]
+    common = {"seed": seed, "disable_tqdm": False}
+
+    rows = {"centre": measured(out / "centre", lambda folder: centre_report(test))}
+    rows["base"] = measured(out / "base", lambda folder: evaluate(base, test, folder))
+
+    def tune(trainer, grounder, settings):
+        def work(folder: Path) -> Report:
+            trained = trainer(grounder, train_rows, folder, **settings | common)
+            return evaluate(load(str(trained)), test, folder)
+
+        return work
+
+    rows["sft"] = measured(out / "sft", tune(sft, base, budget.sft))
+    tuned = load(str(out / "sft"))
+    rows["grpo"] = measured(out / "grpo", tune(grpo, tuned, budget.grpo))
+
+    metrics = {
+        "seed": seed,
+        "protocol": "default",
+        "rows": rows,
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    }
+    write_json(out / "metrics.json", metrics)
+    write_report(out, metrics, test)
+    print(f"\n{table(rows)}\n\nwrote {out / 'metrics.json'} and {out / 'report.html'}")
+    return metrics
 
 
-def _same_run(out: Path, settings: dict) -> None:
-    """Refuse to go on in a folder that belongs to a run with other settings."""
+def claim_folder(out: Path, settings: dict) -> None:
+    """Make the folder, or go on in it where its run has the same settings."""
     path = out / "run.json"
-    if path.exists() and json.loads(path.read_text()) != settings:
-        raise InputError(
-            f"{out} holds a run with {path.read_text().strip()}: give another --out, or delete it"
-        )
+    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(settings)):
+        raise InputError(f"{out} holds a run with other settings: give another --out or delete it")
     write_json(path, settings)
+
+
+def measured(folder: Path, work: Callable[[Path], Report]) -> dict:
+    """The table's row of one step: scores, and the seconds of the session that finished it."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        start = time.perf_counter()
+        report = work(folder)
+        row = {name: report.metrics[name] for name in METRICS}
+        row |= {"unparsed": report.unparsed, "samples": report.samples}
+        row["seconds"] = round(time.perf_counter() - start, 1)
+        write_json(path, row | {"groups": report.groups})
+    row = json.loads(path.read_text())
+    row.pop("groups")
+    return row
+
+
+def evaluate(grounder, samples: Sequence[Sample], folder: Path) -> Report:
+    """Greedy answers to every sample, kept as `predictions.jsonl`, and their scores."""
+    from stvgkit.evaluation import predict, score
+    from stvgkit.rows import plan_row
+
+    rows = [plan_row(sample, grounder.clip_format) for sample in samples]
+    path = folder / "predictions.jsonl"
+    predict(grounder, rows, path, batch_size=64, max_new_tokens=MAX_NEW_TOKENS)
+    return score(path, samples)
+
+
+def centre_report(samples: Sequence[Sample]) -> Report:
+    """The trivial baseline: half the frame's width and height, in the middle, all the time."""
+    predictions = {}
+    for sample in samples:
+        frames = sample.window.frames()
+        tube = Tube(frames, [[0.25, 0.25, 0.75, 0.75]] * len(frames))
+        predictions[sample.id] = Prediction(tube)
+    return score_samples(samples, predictions)
+
+
+def table(rows: dict[str, dict]) -> str:
+    """The rows as text; scores in per cent."""
+    lines = [f"{'':<31}" + "".join(f"{name:>10}" for name in (*METRICS, "unparsed", "seconds"))]
+    for name, row in rows.items():
+        scores = "".join(f"{100 * row[metric]:>10.1f}" for metric in METRICS)
+        lines.append(f"{ROWS[name]:<31}{scores}{row['unparsed']:>10}{row['seconds']:>10.0f}")
+    return "\n".join(lines)

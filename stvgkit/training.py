@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 from datasets import Dataset
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
@@ -118,6 +119,9 @@ _COMMON = {
     "save_total_limit": 1,
     "logging_steps": 1,
     "report_to": "tensorboard",
+    # TRL's own default asks for bf16 everywhere, which a T4 and a CPU refuse.
+    "bf16": torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False),
+    "fp16": torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False),
 }
 
 
