@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SEED ?= 0
 
-.PHONY: demo smoke test lint notebooks clean
+.PHONY: demo smoke test test-notebooks test-colab lint notebooks clean
 
 demo: $(VENV)/.installed  ## the whole method, end to end, on this machine's CPU
 	$(BIN)/stvgkit demo --out out --seed $(SEED)
@@ -14,6 +14,30 @@ smoke: $(VENV)/.installed
 
 test: $(VENV)/.installed  ## every test: unit, doctest, end to end, notebooks
 	$(PY) -m pytest
+	$(MAKE) test-notebooks
+
+NBVAL := -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider
+
+notebooks: $(VENV)/.installed  ## notebooks/*.ipynb from notebooks/py/
+	$(PY) notebooks/build.py
+
+test-notebooks: $(VENV)/.installed  ## every notebook with its solutions, cell by cell
+	$(PY) notebooks/build.py --solutions out/notebooks
+	STVGKIT_SMOKE=1 $(PY) $(NBVAL) out/notebooks
+
+# Colab's versions of what draws widgets and plots, on top of the same environment.
+COLAB := .venv-colab
+test-colab: $(VENV)/.installed $(COLAB)/.installed  ## the notebooks that show widgets or plots
+	$(PY) notebooks/build.py --solutions out/notebooks
+	STVGKIT_SMOKE=1 $(COLAB)/bin/python $(NBVAL) \
+	    $$(grep -lE "stvgkit.(widgets|plots)|plotly|ipywidgets" out/notebooks/*.ipynb)
+
+$(COLAB)/.installed: $(VENV)/.installed
+	$(PYTHON) -m venv $(COLAB)
+	$(COLAB)/bin/python -m pip install -q ipywidgets==7.7.1 plotly==5.24.1
+	$(PY) -c "import site; print(site.getsitepackages()[0])" \
+	    > $$($(COLAB)/bin/python -c "import site; print(site.getsitepackages()[0])")/main.pth
+	touch $@
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -25,4 +49,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) out build *.egg-info
+	rm -rf $(VENV) $(COLAB) out build *.egg-info

@@ -22,6 +22,7 @@ __all__ = [
     "BENCHMARKS",
     "Sample",
     "SkipReport",
+    "data_samples",
     "read_benchmark",
     "read_prepared",
     "write_prepared",
@@ -56,3 +57,17 @@ def read_benchmark(
     if name in ("prepared", "shapes"):
         return read_prepared(annotations, report)
     raise InputError(f"unknown benchmark {name!r}: use one of {', '.join(BENCHMARKS)}")
+
+
+def data_samples() -> Path:
+    """The folder of sample clips, annotations and logs, which lies beside the package.
+
+    >>> data_samples().name
+    'data_samples'
+    """
+    folder = Path(__file__).resolve().parents[2] / "data_samples"
+    if not folder.is_dir():
+        raise InputError(
+            f"no data_samples at {folder}: clone the repository and install it with pip install -e"
+        )
+    return folder
