@@ -1,0 +1,261 @@
+"""The widgets without a front end: what they show follows what is set."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from stvgkit.answers import CoordinateSpace, explain_answer, format_answer, parse_answer
+from stvgkit.datasets import Sample
+from stvgkit.errors import InputError
+from stvgkit.rewards import score_answer
+from stvgkit.rows import ClipFormat
+from stvgkit.tubes import Span, Tube
+from stvgkit.video import write_video
+from stvgkit.widgets import GroupInspector, RewardLab, SampleBrowser
+
+FORMAT = ClipFormat(space="0-100", fps=2.0, max_side=64, factor=16)
+HOSTILE = "<script>alert(1)</script> & <img src=x onerror=alert(2)>"
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Sample:
+    """Four seconds at 8 frames a second; a square drifts right from frame 8 to frame 23."""
+    path = tmp_path_factory.mktemp("clips") / "square.mp4"
+    frames = np.full((32, 64, 64, 3), 60, np.uint8)
+    for i in range(8, 24):
+        frames[i, 20:40, i : i + 20] = (220, 60, 60)
+    write_video(path, frames, fps=8)
+    boxes = [[i / 64, 20 / 64, (i + 20) / 64, 40 / 64] for i in range(8, 24)]
+    tube = Tube(np.arange(8, 24), boxes)
+    groups = {"query": "declarative"}
+    return Sample("a", HOSTILE, path, 64, 64, 8.0, Span(0, 31), tube.span, tube, groups)
+
+
+@pytest.fixture
+def lab(sample) -> RewardLab:
+    return RewardLab(sample, FORMAT)
+
+
+def shown_numbers(table: str) -> list[float]:
+    """The five rewards and the sum, as a reader of the table sees them."""
+    cells = re.findall(r'text-align: right">(?:<b>)?(-?[0-9.]+)', table)
+    return [float(cell) for cell in cells]
+
+
+def check_shown(lab: RewardLab) -> None:
+    truth = score_answer(lab.text.value, lab.clip.target, lab.clip.space)
+    numbers = [truth.format, truth.consistency, truth.temporal, truth.spatial, truth.think]
+    assert shown_numbers(lab.table.value) == pytest.approx([*numbers, truth.total], abs=5e-4)
+
+
+def test_every_preset_shows_its_true_rewards(lab):
+    totals = {}
+    for name in lab.preset.options:
+        lab.preset.value = name
+        check_shown(lab)
+        totals[name] = lab.breakdown.total
+    assert max(totals, key=totals.get) == "perfect"
+    assert totals["perfect"] > 4.8  # 5, but for rounding to hundredths
+    assert totals["no tags"] == 0
+    assert len(set(totals.values())) > 6
+
+
+def test_presets_break_what_they_say(lab):
+    def of(name: str):
+        lab.preset.value = name
+        return lab.breakdown
+
+    assert of("a rough guess, then the right boxes").think > 0
+    assert of("right place, wrong time").temporal < 1 < of("right place, wrong time").spatial
+    assert of("a box left out").consistency == 0
+    assert of("the end before the start").total == 1.0
+    assert of("words around the answer").format == 0
+    spoiled, perfect = of("a spoiled guess to collect the think reward"), of("perfect")
+    assert spoiled.think > perfect.think and spoiled.total < perfect.total
+
+
+def test_sliding_the_time_moves_the_lists_along(lab):
+    lab.time.value = (0, 7)
+    answer = parse_answer(lab.text.value, lab.clip.space)
+    assert answer.span == Span(0, 7) and answer.consistent
+    assert lab.breakdown.temporal == pytest.approx(0.5)
+    check_shown(lab)
+
+
+def test_sliding_a_box_moves_one_frame_or_all(lab):
+    lab.frame.value = 3
+    before = lab.clip.space.encode(lab.answer.pred.boxes)
+    lab.scope.value = "this frame"
+    x1, x2 = lab.boxes["pred", "x"].value
+    lab.boxes["pred", "x"].value = (x1 + 10, x2 + 10)
+    after = lab.clip.space.encode(lab.answer.pred.boxes)
+    moved = (after != before).any(axis=1)
+    assert lab.answer.pred.frames[moved].tolist() == [3]
+    lab.scope.value = "all frames"
+    y1, y2 = lab.boxes["think", "y"].value
+    lab.boxes["think", "y"].value = (y1 - 5, y2 - 5)
+    think = lab.clip.space.encode(lab.answer.think.boxes)
+    assert (think[:, [1, 3]] == before[:, [1, 3]] - 5).all()
+    check_shown(lab)
+
+
+def test_typed_text_sets_the_sliders_or_is_explained(lab):
+    lab.text.value = (
+        "<time> 1 - 2 </time><think_bbox> 1. [1, 2, 3, 4], 2. [5, 6, 7, 8] </think_bbox>"
+        "<pred_bbox> 1. [10, 20, 30, 40], 2. [11, 21, 31, 41] </pred_bbox>"
+    )
+    lab.frame.value = 2
+    assert lab.time.value == (1, 2)
+    assert lab.boxes["pred", "x"].value == (11, 31) and lab.boxes["think", "y"].value == (6, 8)
+    lab.frame.value = 5
+    assert lab.boxes["pred", "x"].disabled
+    lab.text.value = HOSTILE
+    assert lab.time.disabled and lab.breakdown.total == 0
+    assert explain_answer(HOSTILE).split("<")[0] in lab.verdict.value
+
+
+def test_hostile_text_is_escaped_everywhere(sample, lab):
+    lab.text.value = HOSTILE
+    group = {
+        "step": 1,
+        "id": "a",
+        "completions": [HOSTILE] * 2,
+        "rewards": {"<b>format": [0, 0]},
+        "total": [0, 0],
+        "advantages": [0, 0],
+    }
+    inspector = GroupInspector([group], [sample], FORMAT)
+    for widget in (lab.verdict, lab.children[0], inspector.table, inspector.reading):
+        assert "<script" not in widget.value and "<img" not in widget.value
+        assert "<b>format" not in widget.value
+
+
+def group_line(sample: Sample, step: int, shifts: list[float]) -> dict:
+    space = CoordinateSpace.relative(100)
+    clip = RewardLab(sample, FORMAT).clip
+    texts = []
+    for shift in shifts:
+        moved = Tube(clip.target.frames, clip.target.boxes + shift)
+        perfect = parse_answer(RewardLab(sample, FORMAT).text.value, space)
+        texts.append(format_answer(type(perfect)(perfect.span, moved, moved, True), space))
+    scores = [score_answer(text, clip.target, space) for text in texts]
+    total = np.array([score.total for score in scores])
+    return {
+        "step": step,
+        "id": sample.id,
+        "completions": texts,
+        "rewards": {"spatial": [s.spatial for s in scores], "format": [s.format for s in scores]},
+        "total": total.tolist(),
+        "advantages": ((total - total.mean()) / (total.std() + 1e-6)).tolist(),
+    }
+
+
+def test_group_inspector_steps_through_training(sample, tmp_path):
+    lines = [group_line(sample, 20, [0.0, 0.0]), group_line(sample, 10, [0.0, 0.1, 0.2])]
+    path = tmp_path / "groups.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    inspector = GroupInspector(path, [sample], FORMAT)
+    first = inspector.table.value
+    assert "step 10" in first and first.count("<tr") == 4
+    for value in lines[1]["advantages"]:
+        assert f"{value:+.2f}" in first
+    inspector.completion.value = 2
+    assert lines[1]["completions"][2].split("\n")[1][:30].replace("<", "&lt;").replace(
+        ">", "&gt;"
+    ) in (inspector.reading.value)
+    inspector.step.value = 1
+    assert "step 20" in inspector.table.value and inspector.table.value.count("<tr") == 3
+    assert "teaches nothing" in inspector.table.value
+    assert len(inspector.completion.options) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("{}", "missing"),
+        ("no json", "line 1"),
+        ('{"id": "a", "step": 1, "completions": ["x"], "total": [], "advantages": [1], '
+         '"rewards": {}}', "equally long"),
+        ("[]", "line 1"),
+    ],
+)  # fmt: skip
+def test_damaged_group_logs_are_named(tmp_path, sample, line, fault):
+    path = tmp_path / "groups.jsonl"
+    path.write_text(line)
+    with pytest.raises(InputError, match=fault):
+        GroupInspector(path, [sample])
+
+
+def test_group_log_of_other_samples_is_refused(sample):
+    group = group_line(sample, 1, [0.0]) | {"id": "someone else"}
+    with pytest.raises(InputError, match="belongs to one of the samples"):
+        GroupInspector([group], [sample])
+
+
+@pytest.fixture
+def browser(sample, tmp_path) -> SampleBrowser:
+    def named(name: str, query: str) -> Sample:
+        return Sample(
+            name, query, sample.video, 64, 64, 8.0, Span(0, 31), sample.span, sample.tube,
+            {"query": "interrogative" if query.endswith("?") else "declarative"},
+        )  # fmt: skip
+
+    samples = [named(n, q) for n, q in [("a", "the square"), ("b", "who?"), ("c", "what?")]]
+    good = RewardLab(sample, FORMAT).text.value
+    frames = list(range(0, 32, 4))
+    lines = [
+        {"id": "a", "completion": good, "frames": frames, "space": "0-100"},
+        {"id": "b", "completion": HOSTILE, "frames": frames, "space": "0-100"},
+    ]
+    path = tmp_path / "preds.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return SampleBrowser(samples, path)
+
+
+def test_browser_filters_by_score_group_kind_and_words(browser):
+    def ids() -> list[str]:
+        return [record["id"] for record in browser.selected]
+
+    assert ids() == ["a", "b", "c"] and len(browser.listing.options) == 3
+    browser.score.value = (0.5, 1.0)
+    assert ids() == ["a"] and "1 of 3" in browser.counter.value
+    browser.score.value = (0.0, 1.0)
+    browser.kind.value = "no answer"
+    assert ids() == ["b", "c"]
+    browser.kind.value = browser.ANY
+    browser.group.value = "query: interrogative"
+    browser.search.value = "WHAT"
+    assert ids() == ["c"] and [value for _, value in browser.listing.options] == ["c"]
+
+
+def test_browser_opens_and_exports(browser, tmp_path):
+    assert browser.player.value == ""  # nothing is opened before it is chosen
+    browser.listing.value = "b"
+    assert "does not parse" in browser.player.value and "<script>alert" not in browser.player.value
+    browser.kind.value = "no answer"
+    out = tmp_path / "chosen.jsonl"
+    browser.path.value = str(out)
+    browser.export.click()
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["b", "c"]
+    assert "2 samples written" in browser.counter.value
+    browser.path.value = str(out / "below a file.jsonl")
+    browser.export.click()
+    assert "cannot be written" in browser.counter.value
+
+
+def test_browser_works_without_predictions_and_without_videos():
+    samples = [Sample(f"s{i}", "x", None, 64, 64, 8.0, Span(0, 9), Span(1, 3)) for i in range(300)]
+    browser = SampleBrowser(samples)
+    assert len(browser.listing.options) == 200 and "first 200" in browser.counter.value
+    browser.listing.value = "s7"
+    assert "no video" in browser.player.value
+
+
+def test_lab_needs_gold_boxes(sample):
+    bare = Sample("x", "q", sample.video, 64, 64, 8.0, Span(0, 31), Span(1, 3))
+    with pytest.raises(InputError, match="no reward"):
+        RewardLab(bare, FORMAT)
