@@ -320,7 +320,7 @@ def _scan(path: Path) -> _Scan:
         time_base, last, in_order = 1 / rate, 1, False
     span = int(pts[-1] - pts[0]) * time_base
     duration = span + last * time_base
-    origin = pts[0] if kind in ("mpegts", "mpeg") else 0
+    loose = kind in ("mpegts", "mpeg")  # the clock starts anywhere, there is no index to seek by
     turn = _turn(first)
     size = (first.width, first.height)[:: -1 if turn.transpose else 1]
     info = VideoInfo(
@@ -328,9 +328,9 @@ def _scan(path: Path) -> _Scan:
         fps=float((len(pts) - 1) / span if span else rate),
         num_frames=len(pts),
         duration=float(duration),
-        times=(pts - origin) * time_base.numerator / time_base.denominator,
+        times=(pts - (pts[0] if loose else 0)) * time_base.numerator / time_base.denominator,
     )
-    keys = [packet.pts for packet in packets if packet.key] if in_order else []
+    keys = [packet.pts for packet in packets if packet.key] if in_order and not loose else []
     for_decord = (
         in_order
         and turn == _Turn()
@@ -469,16 +469,28 @@ def _decode_seeking(scan: _Scan, numbers: np.ndarray) -> Iterator:
             ahead = np.searchsorted(scan.pts, keys[-1]) - position if len(keys) else 0
             frame = _forward(frames, target) if ahead <= SEEK_OVER else None
             # After a jump the frame may still be missing, since it needs more than this key frame
-            # (an open group of pictures, a gradual refresh): try the one before, then the first.
-            for key in dict.fromkeys([*keys[-1:], *keys[-2:-1], *keys[:1]]):
+            # (an open group of pictures, a gradual refresh): try the one before, then the start.
+            for key in keys[:-3:-1].tolist():
                 if frame is None:
-                    container.seek(int(key), stream=stream)
-                    frames = container.decode(stream)
+                    frames = _decode_from(container, stream, key)
                     frame = _forward(frames, target)
+            if frame is None:
+                frames = _decode_all(scan.path)
+                frame = _forward(frames, target)
             if frame is None:
                 raise VideoError(f"{scan.path}: frame {number} cannot be decoded; get it again")
             yield frame
             position = number
+
+
+def _decode_from(container, stream, key: int) -> Iterator:
+    """Decode from a key frame on; nothing where seeking lands behind it."""
+    container.seek(key, stream=stream)
+    packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, container.demux(stream))
+    first = next(packets, None)
+    if first is not None and first.pts is not None and first.pts <= key:
+        for packet in itertools.chain([first], packets):
+            yield from packet.decode()
 
 
 def _forward(frames: Iterator, target: int):
