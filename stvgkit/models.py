@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stvgkit.errors import InputError
@@ -17,7 +18,7 @@ FAMILY_SPACES = {"qwen2_5_vl": "pixels", "qwen2_vl": "0-1000", "qwen3_vl": "0-10
 
 @dataclass(frozen=True)
 class Grounder:
-    """A model that can be asked when and where: weights, processor, and the form of the question."""
+    """A model that can be asked when and where: weights, processor, form of the question."""
 
     name: str
     model: object
@@ -31,36 +32,88 @@ class Grounder:
         self.clip_format.save(folder)
 
 
-def load(name: str, *, dtype: str = "auto", device: str | None = None, **changes) -> Grounder:
-    """Load `"tiny"`, a checkpoint's folder, or a model of the hub such as `Qwen/Qwen3-VL-2B-Instruct`.
+def load(
+    name: str, *, dtype: str = "auto", device: str | None = None, model_settings=None, **changes
+) -> Grounder:
+    """Load `"tiny"`, a checkpoint's folder, or a hub model such as `Qwen/Qwen3-VL-2B-Instruct`.
 
-    `changes` replace fields of the model's `ClipFormat`. Raises `InputError` where there is no
-    such model.
+    A folder with a PEFT adapter gives its base model with the adapter on it. `model_settings` go
+    to `from_pretrained` (`quantization_config`, `attn_implementation`, `revision`); `changes`
+    replace fields of the model's `ClipFormat`. Raises `InputError` where there is no such model.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    path = str(CHECKPOINT) if name == TINY else name
+    path = model_path(name)
+    base = adapter_base(path) or path
     try:
         processor = AutoProcessor.from_pretrained(path)
-        model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype)
+        model = AutoModelForImageTextToText.from_pretrained(
+            base, dtype=dtype, **(model_settings or {})
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot load the model {name!r}: give 'tiny', a checkpoint's folder, or the name of a "
             f"vision-language model on the hub ({str(error).strip().splitlines()[0]})"
         ) from error
+    if base != path:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, path, is_trainable=True)
     if device is not None:
         model.to(device)
-    return Grounder(name, model.eval(), processor, clip_format_of(path, model, processor, **changes))
+    clip_format = clip_format_of(path, model.config, processor, **changes)
+    keep_frame_size(processor, clip_format)
+    return Grounder(name, model.eval(), processor, clip_format)
 
 
-def clip_format_of(path: str, model, processor, **changes) -> ClipFormat:
+def model_path(name: str) -> str:
+    """What `from_pretrained` takes for this name: a folder, or a name on the hub."""
+    return str(CHECKPOINT) if name == TINY else name
+
+
+def adapter_base(path: str) -> str | None:
+    """The model that the PEFT adapter in this folder belongs to; None where there is none."""
+    config = Path(path) / "adapter_config.json"
+    return json.loads(config.read_text())["base_model_name_or_path"] if config.is_file() else None
+
+
+def merge(grounder: Grounder) -> Grounder:
+    """Fold a PEFT adapter into the weights, for servers and formats that know no adapters.
+
+    A 4-bit base is rounded once more by this; load it in bf16 to merge exactly.
+    """
+    return replace(grounder, model=grounder.model.merge_and_unload())
+
+
+def clip_format_of(path: str, config, processor, **changes) -> ClipFormat:
     """The form saved beside the checkpoint, else that of the model's family; then `changes`."""
-    from dataclasses import replace
-
     saved = ClipFormat.load(Path(path))
     if saved is None:
         images = processor.image_processor
         factor = getattr(images, "patch_size", 1) * getattr(images, "merge_size", 1)
-        space = FAMILY_SPACES.get(model.config.model_type, "0-1000")
+        space = FAMILY_SPACES.get(config.model_type, "0-1000")
         saved = ClipFormat(space=space, factor=factor)
     return replace(saved, **changes)
+
+
+def keep_frame_size(processor, clip_format: ClipFormat) -> None:
+    """Let the processor pass frames on at the size that `ClipFormat.frame_size` chose.
+
+    Qwen3-VL's would enlarge a frame of fewer than 65,536 pixels, so boxes in pixels would no
+    longer be those of the frame that the prompt names. Idefics3 and SmolVLM would cut each frame
+    into tiles; one tile a frame is how they see video.
+    """
+    images = processor.image_processor
+    if hasattr(images, "merge_size"):
+        images.size = type(images)(
+            size={"shortest_edge": clip_format.factor**2, "longest_edge": clip_format.max_side**2}
+        ).size
+    if hasattr(images, "do_image_splitting"):
+        images.do_image_splitting = False
+
+
+def vision_modules(model) -> list:
+    """The parts of a vision-language model that see: everything but language model and head."""
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    language = {"language_model", "text_model"}
+    return [part for name, part in whole.model.named_children() if name not in language]
