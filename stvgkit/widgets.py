@@ -340,11 +340,14 @@ class GroupInspector(widgets.VBox):
         wide = widgets.Layout(width="60%")
         self.step = widgets.IntSlider(description="group", min=0, max=0, layout=wide)
         self.completion = widgets.Dropdown(description="read", options=[("", 0)])
-        self.table, self.reading = widgets.HTML(), widgets.HTML()
-        super().__init__([self.sample, self.step, self.table, self.completion, self.reading])
+        self.play = widgets.Button(description="Play it")
+        self.table, self.reading, self.player = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        choice = widgets.HBox([self.completion, self.play])
+        super().__init__([self.sample, self.step, self.table, choice, self.reading, self.player])
         self.sample.observe(self._on_sample, "value")
         self.step.observe(self._on_step, "value")
         self.completion.observe(lambda _: self._read(), "value")
+        self.play.on_click(lambda _: self._play())
         self._on_sample(None)
 
     @property
@@ -415,12 +418,23 @@ class GroupInspector(widgets.VBox):
         )
 
     def _read(self) -> None:
+        self.player.value = ""
         text = self.group["completions"][self.completion.value or 0]
         self.reading.value = (
             f'<div style="{STYLE}"><pre dir="auto" style="white-space: pre-wrap; '
             f'max-height: 200px; overflow: auto">{html.escape(text)}</pre>'
             f"{html.escape(explain_answer(text))}</div>"
         )
+
+    def _play(self) -> None:
+        number = self.completion.value or 0
+        line = {
+            "completion": self.group["completions"][number],
+            "frames": self.clip.frames,
+            "space": self.clip.space.name,
+        }
+        player = show_player(self.samples[self.sample.value], answers={f"{number + 1}": line})
+        self.player.value = player._repr_html_()
 
 
 def read_groups(log: str | Path | Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -167,7 +167,10 @@ def test_group_inspector_steps_through_training(sample, tmp_path):
     assert lines[1]["completions"][2].split("\n")[1][:30].replace("<", "&lt;").replace(
         ">", "&gt;"
     ) in (inspector.reading.value)
+    inspector.play.click()
+    assert "srcdoc" in inspector.player.value and "What 3 wrote" in inspector.player.value
     inspector.step.value = 1
+    assert inspector.player.value == ""
     assert "step 20" in inspector.table.value and inspector.table.value.count("<tr") == 3
     assert "teaches nothing" in inspector.table.value
     assert len(inspector.completion.options) == 2

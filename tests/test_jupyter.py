@@ -1,0 +1,182 @@
+"""Widgets and player in a real JupyterLab and a real Voila, both on this machine only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from browser import FLAGS, require_browser
+
+from stvgkit.answers import CoordinateSpace
+from stvgkit.rewards import score_answer
+from stvgkit.tubes import Tube
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+TARGET = Tube([2, 3, 4, 5], [[x, 0.3, x + 0.3, 0.7] for x in (0.1, 0.2, 0.3, 0.4)])
+SPACE = CoordinateSpace.relative(1000)
+
+NOTEBOOK = """\
+import numpy as np
+from pathlib import Path
+from stvgkit.datasets import Sample
+from stvgkit.players import show_player
+from stvgkit.tubes import Span, Tube
+from stvgkit.video import write_video
+from stvgkit.widgets import RewardLab
+
+frames = np.full((32, 90, 160, 3), 60, np.uint8)
+for i in range(32):
+    frames[i, 27:63, 4 * i : 4 * i + 48] = (220, 120, 60)
+write_video("clip.mp4", frames, fps=8)
+shown = Tube([8, 12, 16, 20], [[x, 0.3, x + 0.3, 0.7] for x in (0.1, 0.2, 0.3, 0.4)])
+sample = Sample("a", "the box <b>that</b> drifts", Path("clip.mp4"), 160, 90, 8.0,
+                Span(0, 31), Span(8, 20), shown)
+%%
+RewardLab(sample)
+%%
+show_player(sample, pred=shown)
+"""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Jupyter with no settings of the person who runs the tests, and none left behind."""
+    names = ("HOME", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    places = {name: str(folder / name.lower()) for name in names}
+    return {**os.environ, **places, "JUPYTER_PLATFORM_DIRS": "1"}
+
+
+@contextlib.contextmanager
+def serving(module: str, folder: Path, *options: str):
+    """Start a server on a free port of this machine; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", module, "--no-browser", f"--port={port}", *options]
+    with (folder / f"{module}.log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment(folder), stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        end = time.monotonic() + 60
+        while not answers(address):
+            assert server.poll() is None, (folder / f"{module}.log").read_text()[-3000:]
+            assert time.monotonic() < end, f"{module} does not answer"
+            time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=2).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    cells = [nbformat.v4.new_code_cell(cell.strip()) for cell in NOTEBOOK.split("%%\n")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "lab.ipynb")
+    settings = tmp_path / "jupyter_config_dir/lab/user-settings/@jupyterlab/apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}'
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def page():
+    path = require_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def shown_numbers(page) -> list[float]:
+    table = page.locator(".widget-html table").first.inner_html()
+    return [float(n) for n in re.findall(r'text-align: right;?">(?:<b>)?(-?[0-9.]+)', table)]
+
+
+def check_lab(page) -> None:
+    """Move sliders as a person does; the numbers shown must be those of the text shown."""
+    textarea = page.locator("textarea[rows='6']")
+    textarea.wait_for()
+    page.locator(".widget-html table").first.wait_for()
+    seen = []
+    moves = [None, ("time", "ArrowLeft"), ("pred x", "ArrowRight"), ("think y", "ArrowRight")]
+    for move in moves:
+        if move is not None:
+            name, key = move
+            before = textarea.input_value()
+            slider = page.locator(".widget-slider", has_text=name)
+            slider.locator(".noUi-handle").last.focus()
+            page.keyboard.press(key)
+            end = time.monotonic() + 20
+            while textarea.input_value() == before:
+                assert time.monotonic() < end, f"{name} moved, the answer did not"
+                page.wait_for_timeout(20)
+        truth = score_answer(textarea.input_value(), TARGET, SPACE)
+        expected = [truth.format, truth.consistency, truth.temporal, truth.spatial, truth.think]
+        end = time.monotonic() + 20
+        while not np.allclose(shown_numbers(page), [*expected, truth.total], atol=6e-4):
+            assert time.monotonic() < end, (shown_numbers(page), truth)
+            page.wait_for_timeout(20)
+        seen.append(truth.total)
+    assert len(set(seen)) == len(moves)
+
+
+def check_player(page) -> None:
+    player = page.frame_locator("iframe[title='Video with boxes']")
+    player.locator(".stvg-player[data-frame]").wait_for()
+    player.locator("button[aria-label^='One frame on']").click()
+    player.locator(".stvg-player[data-frame='1']").wait_for()
+    assert "160×90" in player.locator(".meta").inner_text()
+
+
+def test_jupyterlab(page, folder, root):
+    options = ("--allow-root", "--IdentityProvider.token=", "--ServerApp.password=")
+    with serving("jupyterlab", folder, "--ip=127.0.0.1", *options) as address:
+        page.goto(f"{address}/lab/tree/lab.ipynb?reset")
+        page.locator(".jp-Notebook").wait_for()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        check_lab(page)
+        page.locator("iframe[title='Video with boxes']").scroll_into_view_if_needed()
+        check_player(page)
+        shots = root / "out" / "screenshots"
+        shots.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=shots / "jupyterlab-player.png")
+        page.locator("textarea[rows='6']").scroll_into_view_if_needed()
+        page.screenshot(path=shots / "jupyterlab-reward-lab.png")
+
+
+def test_voila(page, folder):
+    with serving("voila", folder, "--Voila.ip=127.0.0.1", "lab.ipynb") as address:
+        page.goto(address)
+        check_lab(page)
+        check_player(page)
