@@ -21,6 +21,7 @@ Simplified away: of several video streams only the main one is read; pixels are 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -63,7 +64,9 @@ class VideoInfo:
 
     def __post_init__(self) -> None:
         times = np.arange(self.num_frames) / self.fps if self.times is None else self.times
-        object.__setattr__(self, "times", np.asarray(times, dtype=np.float64))
+        times = np.array(times, dtype=np.float64)
+        times.setflags(write=False)  # shared by all who probe the same file
+        object.__setattr__(self, "times", times)
 
     def frames_at(self, times) -> np.ndarray:
         """Number of the frame shown at each time, `(n,)` int64.
@@ -290,6 +293,17 @@ def _is_closed(packet, codec: str) -> bool:
 
 
 def _scan(path: Path) -> _Scan:
+    """What is known of a file, kept while it does not change: training reads it many times."""
+    if not path.is_file():
+        raise VideoError(f"{path}: there is no such file; check the path")
+    state = path.stat()
+    if not state.st_size:
+        raise VideoError(f"{path}: the file is empty; get it again")
+    return _scan_packets(path, path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _scan_packets(path: Path, *_state) -> _Scan:
     """Read the timestamps of every packet, and decode one frame for its size and turn."""
     packets, first = [], None
     with _open(path) as (container, stream):
@@ -384,10 +398,6 @@ def _open(path: Path):
     """The open file and its main video stream; every failure becomes a `VideoError`."""
     import av
 
-    if not path.is_file():
-        raise VideoError(f"{path}: there is no such file; check the path")
-    if not path.stat().st_size:
-        raise VideoError(f"{path}: the file is empty; get it again")
     try:
         # An absolute path, since FFmpeg takes "a:b.mp4" for an address of protocol "a".
         with av.open(str(path.resolve()), metadata_errors="replace") as container:

@@ -497,6 +497,17 @@ def test_a_name_with_a_colon_is_a_file(troubled, tmp_path, monkeypatch):
     assert numbers_in(read_frames("a:b é.mp4", indices=[2]).frames) == [5]
 
 
+def test_a_file_that_was_replaced_is_read_anew(tmp_path):
+    path = tmp_path / "clip.mp4"
+    for number, count in [(3, 4), (5, 9)]:
+        write_video(path, [picture(number)] * count, fps=4)
+        assert probe(path).num_frames == count
+        assert set(numbers_in(read_frames(path).frames)) == {number}
+    path.unlink()
+    with pytest.raises(VideoError, match="no such file"):
+        probe(path)
+
+
 def test_reading_closes_what_it_opens(troubled):
     paths = [troubled(b_frames), troubled(open_groups)]
 
