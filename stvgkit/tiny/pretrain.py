@@ -364,7 +364,7 @@ class Stage:
 STAGES = (
     Stage("encoder", 600, 128, 2e-3, ((1,), (1,))),
     Stage("places", 1200, 96, 1.5e-3, ((1, 1, 2), (1, 2, 3, 4, 8)), places_text),
-    Stage("dialogue", 900, 96, 1e-3, ((1, 2, 4, 8), (2, 4, 8, 8)), dialogue_text),
+    Stage("dialogue", 500, 96, 1e-3, ((1, 2, 4, 8), (4, 8, 8)), dialogue_text),
 )
 
 
