@@ -6,14 +6,19 @@ goes on where it was.
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from stvgkit.datasets import Sample
+from stvgkit.files import replacing
 from stvgkit.metrics import Report, score_samples
 from stvgkit.models import Grounder
 from stvgkit.predictions import read_completions
@@ -54,48 +59,83 @@ def complete(
 
 
 def predict(
-    grounder: Grounder,
+    grounder: Grounder | None,
     rows: Sequence[dict],
     out: Path,
     *,
     batch_size: int = 8,
     max_new_tokens: int = 1024,
     progress: bool = True,
+    ask: Callable[[Sequence[dict]], list[str]] | None = None,
 ) -> Path:
     """Write a completion for every row to `out`, skipping those that are there already.
 
     Each line is `{"id", "completion", "frames", "space"}`; `frames` are the video frames that the
-    model was shown, so that index i of its answer is video frame `frames[i]`.
+    model was shown, so that index i of its answer is video frame `frames[i]`. `ask` answers a
+    batch of rows in place of `grounder` (a server, say). Under `accelerate launch` every process
+    takes its share; the batches are the same whatever their number, and after an interruption.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    done = _finished(out)
-    todo = [row for row in rows if row["id"] not in done]
+    ask = ask or partial(complete, grounder, max_new_tokens=max_new_tokens)
+    state = PartialState()
     # Clips of like length share a batch, so that little of it is padding.
-    todo.sort(key=lambda row: (-len(row["frames"]), row["id"]))
-    bar = tqdm(total=len(rows), initial=len(done), desc=out.stem, disable=not progress)
-    with out.open("a", encoding="utf-8") as file, bar:
-        for start in range(0, len(todo), batch_size):
-            batch = todo[start : start + batch_size]
-            texts = complete(grounder, batch, max_new_tokens=max_new_tokens)
-            for row, text in zip(batch, texts, strict=True):
-                line = {key: row[key] for key in ("id", "frames", "space")} | {"completion": text}
-                file.write(json.dumps(line) + "\n")
+    rows = sorted(rows, key=lambda row: (-len(row["frames"]), row["id"]))
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    part = out.with_name(f"{out.name}.part{state.process_index}")
+    _cut_torn_line(part)
+    state.wait_for_everyone()  # before anybody reads what the others have
+    done = _lines([out, *_parts(out)])
+    state.wait_for_everyone()
+    mine = batches[state.process_index :: state.num_processes]
+    todo = [batch for batch in mine if any(row["id"] not in done for row in batch)]
+    bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc=out.stem, unit="batch")
+    bar.disable = bar.disable or not (progress and state.is_local_main_process)
+    with part.open("a", encoding="utf-8") as file, bar:
+        for batch in todo:
+            for row, text in zip(batch, ask(batch), strict=True):
+                if row["id"] not in done:
+                    file.write(_line(row, text) + "\n")
             file.flush()
-            bar.update(len(batch))
+            bar.update()
+    state.wait_for_everyone()
+    if state.is_main_process:
+        _gather(out)
+    state.wait_for_everyone()
     return out
 
 
-def _finished(path: Path) -> set[str]:
-    """Ids with a whole line in the file; a line that a kill cut short is cut off."""
-    if not path.exists():
-        return set()
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return {json.loads(line)["id"] for line in whole.splitlines()}
+def _line(row: dict, text: str) -> str:
+    return json.dumps({key: row[key] for key in ("id", "frames", "space")} | {"completion": text})
+
+
+def _parts(out: Path) -> list[Path]:
+    return sorted(out.parent.glob(f"{glob.escape(out.name)}.part*"))
+
+
+def _lines(paths: Iterable[Path]) -> dict[str, str]:
+    """The whole lines of all files by sample id; one that a kill cut short is not whole."""
+    lines = {}
+    for path in paths:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            lines.setdefault(json.loads(line)["id"], line)
+    return lines
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists():
+        data = path.read_bytes()
+        os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def _gather(out: Path) -> None:
+    parts = _parts(out)
+    lines = _lines([out, *parts])
+    with replacing(out) as file:
+        file.writelines(lines[name] + "\n" for name in sorted(lines))
+    for part in parts:
+        part.unlink()
 
 
 def score(path: Path, samples: Sequence[Sample], protocol: str = "default") -> Report:

@@ -112,8 +112,7 @@ def keep_frame_size(processor, clip_format: ClipFormat) -> None:
         images.do_image_splitting = False
 
 
-def vision_modules(model) -> list:
-    """The parts of a vision-language model that see: everything but language model and head."""
-    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
-    language = {"language_model", "text_model"}
-    return [part for name, part in whole.model.named_children() if name not in language]
+def vision_parts(model) -> dict:
+    """The parts that see, by name: all of a vision-language model but its language model."""
+    parts = model.model.named_children()
+    return {name: part for name, part in parts if name not in ("language_model", "text_model")}

@@ -8,16 +8,19 @@ the loss and evaluation read the same rows, so their prompts are the same token 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm.auto import tqdm
 
 from stvgkit.answers import Answer, CoordinateSpace, format_answer
+from stvgkit.datasets.records import SkipReport
 from stvgkit.datasets.sample import Sample
-from stvgkit.errors import InputError
+from stvgkit.errors import InputError, VideoError
 from stvgkit.prompts import TEMPLATES, build_messages
 from stvgkit.tubes import Tube
 from stvgkit.video import probe, read_frames, sample_indices
@@ -106,6 +109,42 @@ def plan_row(sample: Sample, clip_format: ClipFormat) -> dict:
     }
 
 
+def plan_rows(
+    samples: Iterable[Sample],
+    clip_format: ClipFormat,
+    report: SkipReport | None = None,
+    *,
+    need_boxes: bool = False,
+) -> list[dict]:
+    """The rows of all samples that can be shown; `report` lists the others with the reason.
+
+    `need_boxes` also leaves out samples without gold boxes, which nothing can be learned from.
+    Raises `InputError` where not one sample is left.
+
+    >>> from stvgkit.tubes import Span
+    >>> sample = Sample("a", "the dog", None, 640, 360, 25.0, Span(0, 9), Span(3, 3))
+    >>> plan_rows([sample], ClipFormat())
+    Traceback (most recent call last):
+    stvgkit.errors.InputError: not one sample can be used: skipped 1: no video (a); ...
+    """
+    report = SkipReport() if report is None else report
+    rows = []
+    for sample in tqdm(samples, desc="samples", leave=False, disable=None):
+        if sample.video is None:
+            report.skip("no video", sample.id)
+        elif need_boxes and (sample.tube is None or not len(sample.tube)):
+            report.skip("no gold boxes to learn from", sample.id)
+        else:
+            try:
+                rows.append(plan_row(sample, clip_format))
+            except VideoError as error:
+                report.skip(f"broken video: {error}", sample.id)
+    if not rows:
+        reasons = "; ".join(str(report).splitlines()) or "there is none"
+        raise InputError(f"not one sample can be used: {reasons}; check --annotations and --videos")
+    return rows
+
+
 def shown_tube(tube: Tube, frames: np.ndarray) -> Tube:
     """A tube on video frames, as seen on the shown frames and numbered by them.
 
@@ -158,4 +197,3 @@ def _images(video: str, frames: tuple[int, ...], size: tuple[int, int]) -> list[
     clip = read_frames(video, indices=frames)
     images = [Image.fromarray(frame) for frame in clip.frames]
     return [im if im.size == size else im.resize(size, Image.Resampling.BICUBIC) for im in images]
-

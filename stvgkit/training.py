@@ -7,6 +7,7 @@ decoded when a row is asked for. What is ours here: the rows, the rewards, and t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 from datasets import Dataset
+from peft import LoraConfig, PeftConfig
+from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerState
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from stvgkit.errors import InputError
 from stvgkit.files import replacing, write_json
-from stvgkit.models import Grounder
+from stvgkit.models import Grounder, vision_parts
 from stvgkit.rewards import REWARD_WEIGHTS, REWARDS
 from stvgkit.rows import gold_text, row_images, row_messages
 
@@ -64,16 +67,19 @@ def sft(
     *,
     think_noise: float = 0.1,
     callbacks: Sequence[TrainerCallback] = (),
+    args: SFTConfig | None = None,
+    peft_config: PeftConfig | None = None,
     **settings,
 ) -> Path:
     """Fine-tune on the gold answers as a box chain of thought; returns the checkpoint's folder.
 
-    `settings` are TRL's `SFTConfig`. A run that was interrupted goes on from its last checkpoint;
-    a finished one is not run again. `out` gets the checkpoint and `log.json`.
+    `settings` are TRL's `SFTConfig` on top of `SFT_DEFAULTS`, or `args` is one that is ready. A
+    run that was interrupted goes on from its last checkpoint; a finished one is not run again.
+    `out` gets the checkpoint (with `peft_config`, see `lora`, only the adapter) and `log.json`.
     """
     if is_trained(out):
         return Path(out)
-    args = SFTConfig(output_dir=str(out), **_COMMON | {"max_length": None} | settings)
+    args = args or SFTConfig(output_dir=str(out), **SFT_DEFAULTS | settings)
     dataset = row_dataset(rows, partial(gold_text, think_noise=think_noise, seed=args.seed))
     trainer = SFTTrainer(
         model=grounder.model,
@@ -81,6 +87,7 @@ def sft(
         train_dataset=dataset,
         processing_class=grounder.processor,
         callbacks=list(callbacks),
+        peft_config=peft_config,
     )
     return _run(trainer, grounder, Path(out))
 
@@ -92,17 +99,19 @@ def grpo(
     *,
     rewards: Sequence[Callable] = REWARDS,
     callbacks: Sequence[TrainerCallback] = (),
+    args: GRPOConfig | None = None,
+    peft_config: PeftConfig | None = None,
     **settings,
 ) -> Path:
     """Fine-tune with the five rewards; returns the checkpoint's folder.
 
-    `settings` are TRL's `GRPOConfig` on top of `PAPER_GRPO`. Besides what `sft` writes, `out` gets
-    `groups.jsonl`, a line for every group of completions with its rewards and advantages.
+    `settings` are TRL's `GRPOConfig` on top of `GRPO_DEFAULTS`, the rest is as in `sft`. Besides
+    what that writes, `out` gets `groups.jsonl`, a line for every group of completions with its
+    rewards and advantages.
     """
     if is_trained(out):
         return Path(out)
-    config = _COMMON | PAPER_GRPO | {"log_completions": True, "num_completions_to_print": 0}
-    args = GRPOConfig(output_dir=str(out), **config | settings)
+    args = args or GRPOConfig(output_dir=str(out), **GRPO_DEFAULTS | settings)
     trainer = GRPOTrainer(
         model=grounder.model,
         args=args,
@@ -110,19 +119,39 @@ def grpo(
         train_dataset=row_dataset(rows),
         processing_class=grounder.processor,
         callbacks=[*callbacks, GroupLog(args.num_generations)],
+        peft_config=peft_config,
     )
     return _run(trainer, grounder, Path(out))
 
 
+def lora(grounder: Grounder, *, vision: bool = False, **settings) -> LoraConfig:
+    """A LoRA adapter on every linear layer of the language model, or of the vision part as well."""
+    seeing = "|".join(vision_parts(grounder.model))
+    outside = None if vision else rf"model\.({seeing})\..*"
+    defaults = {"task_type": "CAUSAL_LM", "target_modules": "all-linear"}
+    return LoraConfig(exclude_modules=outside, **defaults | settings)
+
+
+def freeze_vision(grounder: Grounder) -> None:
+    """Leave the part that sees as it is, and train the language model alone."""
+    for part in vision_parts(grounder.model).values():
+        part.requires_grad_(False)
+
+
+_BF16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 _COMMON = {
     "remove_unused_columns": False,
     "save_total_limit": 1,
     "logging_steps": 1,
     "report_to": "tensorboard",
+    "logging_nan_inf_filter": False,  # `OnlyFinite` has to see them
     # TRL's own default asks for bf16 everywhere, which a T4 and a CPU refuse.
     "bf16": torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False),
-    "fp16": torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False),
+    "fp16": torch.cuda.is_available()
+    and not torch.cuda.is_bf16_supported(including_emulation=False),
 }
+SFT_DEFAULTS = _COMMON | {"max_length": None}
+GRPO_DEFAULTS = _COMMON | PAPER_GRPO | {"log_completions": True, "num_completions_to_print": 0}
 
 
 def is_trained(out: Path) -> bool:
@@ -132,12 +161,55 @@ def is_trained(out: Path) -> bool:
 
 def _run(trainer, grounder: Grounder, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)))
+    trainer.add_callback(OnlyFinite())
+    try:
+        trainer.train(resume_from_checkpoint=last_checkpoint(out))
+        trainer.save_model(str(out))  # on every process, since each may hold a part
+    except (SafetensorError, RuntimeError) as error:
+        if not any(sign in str(error) for sign in _DISK_SIGNS):
+            raise
+        raise InputError(
+            f"cannot write to {out}: {error}; free some space and run the same command again: it "
+            f"goes on from {last_checkpoint(out) or 'the start'}"
+        ) from error
     if trainer.is_world_process_zero():
-        grounder.save(out)
+        grounder.clip_format.save(out)
         # Written last: it marks the run as finished.
         write_json(out / "log.json", trainer.state.log_history)
     return out
+
+
+# How libraries that write weights say that the disk is full.
+_DISK_SIGNS = ("No space left", "File too large", "I/O error", "PytorchStreamWriter failed")
+
+
+def last_checkpoint(out: Path) -> str | None:
+    """The newest whole checkpoint in a folder; a kill while one is written leaves it in parts."""
+    found = Path(out).glob("checkpoint-*")
+    newest_first = sorted(found, key=lambda path: -int(path.name.rpartition("-")[2]))
+    return next((str(path) for path in newest_first if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:  # the Trainer writes this file last
+        return bool(json.loads((checkpoint / "trainer_state.json").read_text()))
+    except (OSError, ValueError):
+        return False
+
+
+class OnlyFinite(TrainerCallback):
+    """Stops a run whose loss is not a number, before it is saved over a good checkpoint."""
+
+    def on_log(self, args, state: TrainerState, control, logs=None, **kwargs) -> None:
+        # With fp16 the scaler meets infinite gradients on purpose, and skips the step.
+        watched = ("loss",) if args.fp16 else ("loss", "grad_norm")
+        for name in watched:
+            if not math.isfinite((logs or {}).get(name, 0.0)):
+                raise InputError(
+                    f"{name} is {logs[name]} at step {state.global_step} of {args.output_dir}: "
+                    f"training stopped, {last_checkpoint(args.output_dir) or 'nothing'} is the "
+                    "last good checkpoint; lower learning_rate or max_grad_norm, or use bf16"
+                )
 
 
 class WithId:
