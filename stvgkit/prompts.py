@@ -25,7 +25,10 @@ every frame from the first to the last, then the final boxes in the same frames.
 # What the tiny model understands; it has too few words for an instruction.
 SHORT = "find: {query}"
 
-TEMPLATES = {"full": INSTRUCTION, "short": SHORT}
+# What the tiny base model was pre-trained on: "the red circle in frame 2".
+POINT = "point: {query}"
+
+TEMPLATES = {"full": INSTRUCTION, "short": SHORT, "point": POINT}
 
 
 def instruction(query: str, num_frames: int, space: CoordinateSpace, template: str = "full") -> str:

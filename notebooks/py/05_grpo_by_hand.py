@@ -1,0 +1,445 @@
+# %% [markdown]
+# GRPO lets a model try several answers to one question, scores them, and makes the better ones
+# likelier. No teacher shows the right answer. Here you write all of it by hand, on a policy so
+# small that you can look at every number.
+#
+# **You will**
+# - turn the rewards of a group into *advantages*, and see what that throws away,
+# - write the clipped objective and the KL term, each beside its equation,
+# - put them into one loss of eight lines and train with it, on five seeds,
+# - find out what groups of two completions cannot teach.
+
+# %% tags=["parameters"]
+import os
+
+SMOKE = bool(os.environ.get("STVGKIT_SMOKE"))
+SEEDS = range(3 if SMOKE else 5)
+STEPS = 150
+
+# %%
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+
+from stvgkit import Answer, CoordinateSpace, Span, Tube, format_answer, score_answer
+from stvgkit.exercises import check_calls, check_claims, check_value
+
+torch.set_num_threads(1)  # the tensors are tiny: threads would only wait for each other
+
+# %% [markdown]
+# ## 1 · A policy of 36 numbers
+#
+# Our "model" answers one question about one clip of nine frames. It writes four tokens, each one
+# of nine values: the first frame, the last frame, and the left and the upper edge of a box (in
+# tenths of the frame). It sees nothing: its whole brain is a table of 4 × 9 logits. The answers
+# are real texts, though, and the rewards are those of the library.
+
+# %%
+SPACE = CoordinateSpace.relative(100)
+GOLD = Tube([2, 3, 4, 5], [[0.5, 0.3, 0.7, 0.5]] * 4)
+
+
+def write(start, end, x, y):
+    """The text that four tokens stand for; think and final boxes are the same here."""
+    span = Span(start, end)
+    box = [x / 10, y / 10, x / 10 + 0.2, y / 10 + 0.2]
+    tube = Tube(span.frames(), [box] * len(span))
+    return format_answer(Answer(span, tube, tube, consistent=True), SPACE)
+
+
+@cache
+def reward(tokens):
+    return score_answer(write(*tokens), GOLD, SPACE).total
+
+
+# %%
+print(write(2, 5, 4, 3), "\n")
+for tokens in [(2, 5, 5, 3), (2, 5, 4, 3), (2, 8, 5, 3), (2, 5, 0, 8), (6, 8, 5, 3), (5, 2, 5, 3)]:
+    print(tokens, score_answer(write(*tokens), GOLD, SPACE))
+assert reward((2, 5, 5, 3)) == 5.0
+
+# %% [markdown]
+# The first is perfect and gets 5. A box one tenth off costs 0.87; seven frames instead of four
+# cost less. Boxes in the wrong corner cost more than being at the wrong time altogether (the
+# fifth: 2.0). The last one ends before it starts: only its form is right.
+#
+# ## 2 · From rewards to advantages
+#
+# GRPO asks how much better a completion is than its siblings (Eq. 11 of STVG-o1):
+#
+# $$A_i = \frac{R_i - \mu}{\sigma + \delta}, \qquad \delta = 10^{-6}$$
+#
+# with the mean $\mu$ and the standard deviation $\sigma$ of the group. No value network is needed:
+# the siblings are the baseline.
+
+
+# %%
+def advantages(rewards, delta=1e-6):
+    """Eq. 11 for groups of G completions, (..., G) -> (..., G)."""
+    rewards = torch.as_tensor(rewards)
+    centred = rewards - rewards.mean(-1, keepdim=True)
+    return centred / (rewards.std(-1, keepdim=True) + delta)
+
+
+# %%
+group = torch.tensor([5.0, 4.1, 2.0, 2.0, 1.0, 0.0, 0.0, -4.0])
+for r, a in zip(group.tolist(), advantages(group).tolist(), strict=True):
+    print(f"reward {r:5.1f}   advantage {a:+.2f}")
+
+assert abs(advantages(group).sum()) < 1e-5
+assert torch.allclose(advantages(group + 1), advantages(group), atol=1e-5)
+assert torch.allclose(advantages(group * 10), advantages(group), atol=1e-5)
+assert (advantages([3.0] * 8) == 0).all()
+
+# %% [markdown]
+# Read the four asserts as four facts:
+#
+# - advantages of a group add up to 0: someone is always below average;
+# - a reward that **all** completions earn (all formats right: +1) changes nothing;
+# - making all rewards ten times larger changes nothing either;
+# - where all rewards are equal, every advantage is 0. **The group is silent**: it was generated,
+#   scored, and teaches nothing. TRL logs the share of such groups as `frac_reward_zero_std`.
+#
+# ### The paper's formula and TRL's
+#
+# TRL divides by $\sigma + 10^{-4}$, with the standard deviation that divides by $G - 1$; so does
+# our `std` (the paper does not say which it takes). Below are groups that TRL logged while it
+# trained the tiny model (it is the library's log, not a run of yours). Do we get its numbers?
+
+# %%
+LOG = Path("../data_samples/logs/groups.jsonl")
+groups = [json.loads(line) for line in LOG.read_text().splitlines()]
+rewards = torch.tensor([g["total"] for g in groups], dtype=torch.float64)  # (groups, G)
+logged = torch.tensor([g["advantages"] for g in groups], dtype=torch.float64)
+ours = {delta: advantages(rewards, delta) for delta in (1e-4, 1e-6)}
+for delta, values in ours.items():
+    print(f"delta {delta:g}: largest difference from TRL {(values - logged).abs().max():.4f}")
+silent = (rewards.std(-1) < 1e-8).double().mean()
+print(f"{len(groups)} groups of {rewards.shape[1]}, of which silent: {silent:.0%}")
+assert torch.allclose(ours[1e-4], logged, atol=2e-3)
+
+# %% [markdown]
+# With TRL's $\delta$ they agree to the digits that TRL's own 32-bit sums leave. With the paper's they
+# differ only where a group's rewards are nearly equal.
+#
+# ## 3 · What two completions cannot say
+#
+# Let a group be a pair. Whatever the gap between the two rewards, the advantages are the same:
+
+
+# %%
+gaps = np.geomspace(1e-3, 10, 60)
+pair = advantages(np.stack([gaps, 0 * gaps], axis=1))[:, 0]
+four = advantages(np.stack([gaps, 0 * gaps, 0 * gaps + 1, 0 * gaps + 2], axis=1))[:, 0]
+figure = go.Figure(layout={"template": "plotly_white", "height": 330, "margin": {"t": 20}})
+figure.add_scatter(x=gaps, y=pair, name="G = 2: the other got 0")
+figure.add_scatter(x=gaps, y=four, name="G = 4: the others got 0, 1, 2", line_dash="dash")
+figure.update_xaxes(type="log", title="reward of the first completion")
+figure.update_yaxes(title="its advantage")
+assert torch.allclose(pair, torch.full_like(pair, 2**-0.5), atol=1e-2)
+figure
+
+# %% [markdown]
+# The flat line is at $1/\sqrt 2 = 0.707$. A pair says *which* is better and never *by how much*: a
+# box that is one pixel nearer pulls as hard as a perfect answer against nonsense. With four, the
+# siblings give a scale. Section 7 shows what this costs.
+#
+# ## 4 · The clipped ratio
+#
+# One batch of completions may serve for several updates. The policy then has moved away from the
+# one that wrote them, and each token is weighted by the ratio
+# $r = \pi_\theta / \pi_\text{old}$; clipping stops what has already moved far enough (Eq. 12):
+#
+# $$\min\big(r A,\ \mathrm{clip}(r, 1-\varepsilon, 1+\varepsilon)\, A\big)$$
+
+
+# %%
+def clipped_gain(ratio, advantage, epsilon=0.2):
+    """What the objective gains from a token; all of one shape."""
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
+
+
+# %%
+ratio = torch.linspace(0, 2, 201)
+figure = go.Figure(layout={"template": "plotly_white", "height": 330, "margin": {"t": 20}})
+for sign, dash in ((1.0, "solid"), (-1.0, "dash")):
+    gain = clipped_gain(ratio, torch.tensor(sign))
+    figure.add_scatter(x=ratio, y=gain, name=f"A = {sign:+.0f}", line_dash=dash)
+figure.add_vrect(x0=0.8, x1=1.2, fillcolor="#888", opacity=0.12, line_width=0)
+figure.update_xaxes(title="ratio r").update_yaxes(title="gain")
+
+# %% [markdown]
+# A flat piece has no slope, hence no gradient. See which two of the four corners are flat: a good
+# token ($A>0$) that is already 20 % likelier, and a bad one that is already 20 % less likely. In
+# the other two corners the policy has moved the *wrong* way, and the gradient stays to bring it
+# back.
+
+
+# %%
+def slope(r, a):
+    r = torch.tensor(r, requires_grad=True)
+    clipped_gain(r, torch.tensor(a)).backward()
+    return r.grad.item()
+
+
+assert slope(1.5, 1.0) == 0 and slope(0.5, -1.0) == 0  # far enough: let go
+assert slope(0.5, 1.0) == 1 and slope(1.5, -1.0) == -1  # the wrong way: pull back
+
+# %% [markdown]
+# ## 5 · A leash: the KL term
+#
+# The second half of Eq. 12, $-\beta\, D_{KL}(\pi_\theta \,\|\, \pi_\text{ref})$, keeps the policy
+# near the model that training began with. From sampled tokens it is estimated by
+#
+# $$k_3 = e^{d} - d - 1, \qquad d = \log \pi_\text{ref} - \log \pi_\theta$$
+#
+# The obvious estimate, $-d$, has the same mean. Why the longer one?
+
+
+# %%
+def k3(logp, ref_logp):
+    d = ref_logp - logp
+    return torch.exp(d) - d - 1
+
+
+# %%
+torch.manual_seed(0)
+policy, reference = torch.randn(2, 9).log_softmax(-1)
+true = (policy.exp() * (policy - reference)).sum()
+tokens = torch.multinomial(policy.exp(), 20_000, replacement=True)
+estimates = {"-d": (policy - reference)[tokens], "k3": k3(policy, reference)[tokens]}
+print(f"true KL {true:.3f}")
+for name, values in estimates.items():
+    print(f"{name}: mean {values.mean():.3f}, std {values.std():.2f}, least {values.min():+.2f}")
+assert abs(estimates["k3"].mean() - true) < 0.05
+assert estimates["k3"].min() >= 0 > estimates["-d"].min()
+assert estimates["k3"].std() < estimates["-d"].std()
+
+# %% [markdown]
+# Both are right on average; $k_3$ is never negative and scatters less.
+#
+# ## 6 · The loss, whole
+#
+# Everything so far in one function, over `G` completions of `T` tokens. (Our completions are
+# equally long. With unequal lengths a mask joins in, and the question by what to divide: per
+# completion as in the paper, or by all tokens together as in TRL's default `loss_type="dapo"`.)
+
+
+# %%
+def grpo_loss(logp, old_logp, ref_logp, advantage, epsilon=0.2, beta=0.01):
+    """Eq. 12, to be made small. Log-probabilities (G, T), advantages (G,)."""
+    ratio = torch.exp(logp - old_logp)  # (G, T)
+    gain = clipped_gain(ratio, advantage[:, None], epsilon)  # (G, T)
+    return -(gain - beta * k3(logp, ref_logp)).mean()
+
+
+# %% [markdown]
+# Before training, look at its value. The completions come from the policy itself ($r = 1$), the
+# advantages add up to 0, and the policy still is the reference:
+
+# %%
+theta = torch.zeros(4, 9, requires_grad=True)  # the policy: all answers equally likely
+place = torch.arange(4)
+tokens = torch.multinomial(torch.ones(4, 9), 8, True, generator=torch.manual_seed(1)).T  # (8, 4)
+scores = torch.tensor([reward(tuple(t)) for t in tokens.tolist()])
+logp = theta.log_softmax(-1)[place, tokens]  # (8, 4)
+loss = grpo_loss(logp, logp.detach(), logp.detach(), advantages(scores))
+loss.backward()
+print("rewards", scores.numpy().round(2))
+print(f"loss {loss.item():.7f}, length of its gradient {theta.grad.norm():.3f}")
+assert abs(loss.item()) < 1e-6 and theta.grad.norm() > 0.05
+
+# %% [markdown]
+# **The loss is 0 and the gradient is not.** Users open issues about this (TRL 3452, open-r1 239):
+# with fresh completions the value of a GRPO loss says nothing. Watch the reward.
+#
+# ### Training
+
+
+# %%
+def sample(theta, count, generator):
+    """Completions (count, 4) of the policy, and their log-probabilities then."""
+    table = theta.detach().log_softmax(-1)
+    tokens = torch.multinomial(table.exp(), count, True, generator=generator).T
+    return tokens, table[place, tokens]
+
+
+def train(seed, size=8, groups=1, advantage=advantages, updates=1):
+    """Mean reward of each step's `groups` x `size` completions."""
+    generator, history = torch.Generator().manual_seed(seed), []
+    theta = torch.zeros(4, 9, requires_grad=True)
+    reference = theta.detach().log_softmax(-1)
+    adam = torch.optim.Adam([theta], lr=0.1)
+    for _ in range(STEPS):
+        tokens, old = sample(theta, groups * size, generator)
+        scores = torch.tensor([reward(tuple(t)) for t in tokens.tolist()])
+        a = advantage(scores.view(groups, size)).flatten()
+        for _ in range(updates):
+            logp = theta.log_softmax(-1)[place, tokens]
+            adam.zero_grad()
+            grpo_loss(logp, old, reference[place, tokens], a).backward()
+            adam.step()
+        history.append(scores.mean().item())
+    return history
+
+
+# %% tags=["hide-input"]
+def curves(runs):
+    """Mean over seeds with a band from the worst to the best, smoothed over 9 steps."""
+    figure = go.Figure(layout={"template": "plotly_white", "height": 380, "margin": {"t": 20}})
+    for (name, seeds), color in zip(runs.items(), ("#0072B2", "#D55E00", "#009E73"), strict=False):
+        y = np.array([np.convolve(run, np.ones(9) / 9, "valid") for run in seeds])
+        x = np.arange(y.shape[1]) + 4
+        band = {"x": [*x, *x[::-1]], "y": [*y.max(0), *y.min(0)[::-1]]}
+        figure.add_scatter(
+            **band, fill="toself", line_width=0, fillcolor=color, opacity=0.15, showlegend=False
+        )
+        figure.add_scatter(x=x, y=y.mean(0), name=name, line_color=color)
+    figure.update_xaxes(title="step").update_yaxes(title="mean reward (at most 5)")
+    return figure
+
+
+# %%
+def final(runs):
+    """Mean reward of the last 20 steps, one number for each seed."""
+    return np.array([np.mean(run[-20:]) for run in runs])
+
+
+runs = {"8 completions": [train(seed) for seed in SEEDS]}
+print("last 20 steps, each seed:", final(runs["8 completions"]).round(2))
+assert final(runs["8 completions"]).min() > 3.5 and np.mean(runs["8 completions"][0][:5]) < 2
+curves(runs)
+
+# %% [markdown]
+# From about 0.5 to nearly 5, with nothing but rewards. The band runs from the worst seed to the
+# best: **one run is no result**. Notice the slow start. A tenth of all first answers get the span
+# nearly right; the others are at best told what to avoid.
+#
+# ## 7 · The same budget in smaller groups
+#
+# Each run below spends eight completions a step. Only the comparison differs: one group of eight,
+# two of four, four pairs.
+
+# %%
+runs["2 groups of 4"] = [train(seed, size=4, groups=2) for seed in SEEDS]
+runs["4 pairs"] = [train(seed, size=2, groups=4) for seed in SEEDS]
+for name, run in runs.items():
+    print(f"{name:14} {final(run).mean():.2f} ± {final(run).std(ddof=1):.2f}  {final(run).round(2)}")
+assert final(runs["8 completions"]).mean() > final(runs["4 pairs"]).mean() + 0.5
+assert final(runs["2 groups of 4"]).mean() > final(runs["4 pairs"]).mean() + 0.5
+curves(runs)
+
+# %% [markdown]
+# Four is enough here; pairs stay behind and scatter (the ± is the spread over seeds). A pair of two
+# bad answers pulls as hard as a pair with a good one, so most of the pull is noise. Notebooks for
+# a small GPU often set `num_generations=2`, to save memory. Now you know what it costs; exercise 3
+# shows a cure.
+#
+# ## Exercises
+#
+# **1.** Which share of groups is silent? Write the number that TRL logs as `frac_reward_zero_std`.
+
+
+# %%
+def silent_share(rewards):
+    """Share of rows of an (n, G) array whose rewards are all equal."""
+    # solution
+    rewards = np.asarray(rewards)
+    return float((rewards.max(axis=1) == rewards.min(axis=1)).mean())
+
+
+# %%
+check_calls(
+    silent_share,
+    [(([[1, 1], [1, 2]],), 0.5), (([[0, 0, 0]],), 1.0), (([[5, 4], [0, 1], [2, 2], [1, 3]],), 0.25)],
+    hint="Compare the largest with the smallest reward of each row.",
+)
+
+# %% [markdown]
+# **2.** Early in training, one sibling answers at the wrong time with whatever boxes (reward 2.0),
+# another meets the time by 0.3 with boxes for which $R_{spa} = -1$ in both lists. Both formats and
+# lists are right. What is the *second* one's advantage in this pair?
+
+# %%
+# solution
+overlapping = 1 + 1 + 0.3 - 1 - 1
+second_advantage = advantages([2.0, overlapping])[1].item()
+
+# %%
+check_value(
+    second_advantage,
+    -(2**-0.5),
+    tolerance=0.01,
+    hint="Add up its five rewards; then remember section 3.",
+)
+
+# %% [markdown]
+# It is *punished for meeting the event*: boxes are charged only where the times overlap, so an
+# answer that cannot find the boxes yet does better by looking elsewhere. The paper does not discuss
+# this pull; notebook 06 shows how to see it in a log.
+#
+# **3.** Without $\sigma$, a pair's advantage tells the gap again (this is Dr. GRPO's proposal, in
+# TRL `scale_rewards="none"`). Write it, and let the check train four pairs with it on every seed.
+
+
+# %%
+def centred(rewards):
+    """Rewards (..., G) minus their group's mean."""
+    # solution
+    rewards = torch.as_tensor(rewards)
+    return rewards - rewards.mean(-1, keepdim=True)
+
+
+# %%
+check_claims(
+    centred,
+    {
+        "groups have mean 0": lambda f: abs(f(torch.tensor([[1.0, 4.0]])).mean()) < 1e-6,
+        "a gap ten times larger counts ten times": lambda f: torch.allclose(
+            10 * f(torch.tensor([0.1, 0.0])), f(torch.tensor([1.0, 0.0]))
+        ),
+        "pairs learn better with it than with σ": lambda f: (
+            final([train(seed, size=2, groups=4, advantage=f) for seed in SEEDS]).mean()
+            > final(runs["4 pairs"]).mean()
+        ),
+    },
+)
+
+# %% [markdown]
+# **4.** A batch is used for several updates. Which share of its tokens no longer has a gradient,
+# because the ratio has gone too far in the direction of its advantage? TRL logs it as
+# `clip_ratio/region_mean`.
+
+
+# %%
+def clipped_share(ratio, advantage, epsilon=0.2):
+    """Share of clipped tokens; `ratio` (G, T), `advantage` (G,), both arrays."""
+    # solution
+    ratio, advantage = np.asarray(ratio), np.asarray(advantage)[:, None]
+    high = (ratio > 1 + epsilon) & (advantage > 0)
+    low = (ratio < 1 - epsilon) & (advantage < 0)
+    return float((high | low).mean())
+
+
+# %%
+check_calls(
+    clipped_share,
+    [
+        (([[1.0, 1.5], [1.5, 1.0]], [1.0, -1.0]), 0.25),
+        (([[0.5, 0.7]], [-1.0]), 1.0),
+        (([[0.5, 0.7]], [1.0]), 0.0),
+    ],
+    hint="Two of the four corners of section 4 are flat.",
+)
+
+# %% [markdown]
+# ## What to remember
+#
+# - An advantage compares siblings. What all of them have in common teaches nothing.
+# - Dividing by σ makes every group count the same; for pairs it wipes out the size of the gap.
+# - The clip stops what has moved far enough; the KL term pulls back to the start.
+# - The loss is no measure of progress. The reward is, over several seeds.
