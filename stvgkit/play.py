@@ -54,7 +54,9 @@ def play_sample(
     Each of `predictions` is a path or NAME=PATH; the name, by default the file's, is shown.
     """
     report = SkipReport()
-    sample = _find(read_benchmark(benchmark, annotations, videos, report, boxes=boxes), name, report)
+    sample = _find(
+        read_benchmark(benchmark, annotations, videos, report, boxes=boxes), name, report
+    )
     if video is not None:
         sample = replace(sample, video=video)
     preds, answers = {}, {}

@@ -617,5 +617,7 @@
     }
   }
 
+  // In a notebook's frame the notebook's own paper shows around the player.
+  if (window !== window.parent) document.body.style.background = "transparent";
   for (const root of document.querySelectorAll(".stvg-player")) root.player ??= new Player(root);
 })();

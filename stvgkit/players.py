@@ -205,7 +205,7 @@ def _frame_height(data: dict[str, Any]) -> int:
     """Pixels for the whole player at a notebook's usual width."""
     stage = min(860 * data["height"] / data["width"], 420)
     lines = len(data["layers"]) * 37 + len(data["texts"]) * 24 + len(data["notes"]) * 20
-    return round(stage) + lines + 300
+    return round(stage) + lines + 280
 
 
 def _by_name(tubes) -> dict[str, Any]:

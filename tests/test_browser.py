@@ -258,8 +258,9 @@ def test_boxes_keep_up_while_playing(clip, visit, speed):
     until(page, f"{ROOT}.player.frame > 0")
     lags = np.abs(page.evaluate(SAMPLER, 45))
     assert len(lags) > 10
-    # The browser may have decoded the next frame between its callback and this reading.
-    assert np.quantile(lags, 0.9) <= 1
+    # Mostly 0. The browser may have decoded the next frame between its callback and this reading,
+    # and a busy machine lets the page wait; benchmarks/player.py measures it on a quiet one.
+    assert np.median(lags) == 0 and lags.mean() < 1
 
 
 def encoded_elsewhere(path: Path, kind: str) -> np.ndarray:
