@@ -188,12 +188,18 @@ def row_messages(row: dict) -> list[dict]:
 
 def row_images(row: dict) -> list[Image.Image]:
     """The frames of a row at the size that the model sees."""
-    return _images(row["video"], tuple(row["frames"]), tuple(row["size"]))
+    width, height = row["size"]
+    small = 3 * width * height * len(row["frames"]) <= SMALL_CLIP
+    read = _kept if small else _read
+    return read(row["video"], tuple(row["frames"]), (width, height))
 
 
-# A few hundred small clips stay decoded; larger ones would fill the memory.
-@lru_cache(maxsize=64)
-def _images(video: str, frames: tuple[int, ...], size: tuple[int, int]) -> list[Image.Image]:
+def _read(video: str, frames: tuple[int, ...], size: tuple[int, int]) -> list[Image.Image]:
     clip = read_frames(video, indices=frames)
     images = [Image.fromarray(frame) for frame in clip.frames]
     return [im if im.size == size else im.resize(size, Image.Resampling.BICUBIC) for im in images]
+
+
+# Small clips are asked for again and again and stay decoded; large ones would fill the memory.
+SMALL_CLIP = 200_000  # bytes
+_kept = lru_cache(maxsize=2048)(_read)
