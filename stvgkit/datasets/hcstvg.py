@@ -4,7 +4,8 @@ The annotation file is an object keyed by the video's file name. A record holds 
 box `[x, y, width, height]` for each consecutive frame; `st_frame`, the number of the first box's
 frame, **counted from 1**; `img_num`, the number of frames (20 seconds at the clip's frame rate);
 `st_time` and `ed_time` in seconds. v1 has `caption`, `width`, `height`; v2 has `English` and
-`img_size`, which is `[height, width]`. Versions are told apart record by record.
+`img_size`, which is `[height, width]`. Versions are told apart record by record. A clip that is
+not 20 seconds long, as in our own `data_samples`, says so by a further key `fps`.
 
 The gold span is where the boxes are, as every published evaluator takes it; in some records the
 times span a few more frames, which is reported. Some boxes leave the image and are clipped.
@@ -86,7 +87,7 @@ def _sample(name: str, record: Any, files: Files | None, report: SkipReport, cro
     window = Span(0, whole(record, "img_num", 1) - 1)
     first = whole(record, "st_frame", 1) - 1
     video = find_video(files, name)
-    fps = len(window) / SECONDS
+    fps = _rate(record, len(window))
     given = Span(first, first + len(boxes_xywh) - 1)
     span = trim(given, window, report, name)
     boxes = from_px(from_xywh(boxes_xywh), width, height)[: len(span)]
@@ -94,6 +95,15 @@ def _sample(name: str, record: Any, files: Files | None, report: SkipReport, cro
     if abs(_timed_frames(record, fps, len(given)) - len(given)) > 1:
         report.change("boxes and times differ by more than a frame, boxes hold", name)
     return Sample(name, query, video, width, height, fps, window, span, tube)
+
+
+def _rate(record: dict[str, Any], frames: int) -> float:
+    if "fps" not in record:
+        return frames / SECONDS
+    fps = member(record, "fps", int, float)
+    if isinstance(fps, bool) or not 0 < fps <= 1000:
+        raise BadRecord("'fps' is not a frame rate")
+    return float(fps)
 
 
 def _timed_frames(record: dict[str, Any], fps: float, fallback: int) -> float:
