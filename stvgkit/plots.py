@@ -7,6 +7,7 @@ needs a live kernel. Pictures of tubes are in `stvgkit.pictures`.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,7 +188,7 @@ def tiou_viou(
         hovertemplate="%{customdata}<br>tIoU %{x:.2f}<br>vIoU %{y:.2f}<extra></extra>",
     )
     figure.update_layout(xaxis_title="tIoU", yaxis_title="vIoU", showlegend=False)
-    figure.update_xaxes(range=[-0.03, 1.03])
+    figure.update_xaxes(range=[-0.03, 1.03], constrain="domain")
     figure.update_yaxes(range=[-0.03, 1.03], scaleanchor="x")
     return _styled(figure, height=480)
 
@@ -195,11 +196,13 @@ def tiou_viou(
 def clickable(figure: go.Figure, on_click: Callable[[str], None]):
     """The figure of `tiou_viou`, calling `on_click` with the id of a point that is clicked.
 
-    That takes plotly's `FigureWidget`, which needs anywidget and a live kernel; where anywidget is
-    not installed, the figure comes back unchanged.
+    That takes plotly's `FigureWidget`, which needs anywidget and a live kernel; without anywidget,
+    and in Colab, which does not show it reliably, the figure comes back unchanged.
     """
     import plotly.graph_objects as go
 
+    if "google.colab" in sys.modules:
+        return figure
     try:
         widget = go.FigureWidget(figure)
     except ImportError:

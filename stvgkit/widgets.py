@@ -100,7 +100,9 @@ class RewardLab(widgets.VBox):
         last = len(self.pictures) - 1
         space = self.clip.space
         wide = {"layout": widgets.Layout(width="98%"), "continuous_update": True}
-        self.preset = widgets.Dropdown(options=list(self.presets), description="preset")
+        self.preset = widgets.Dropdown(
+            options=list(self.presets), description="preset", layout=widgets.Layout(width="98%")
+        )
         self.frame = widgets.IntSlider(
             description="look at", min=0, max=last, value=int(self.clip.target.span.start), **wide
         )
@@ -281,7 +283,8 @@ def _legend() -> str:
 
 def _rewards_table(breakdown) -> str:
     rows = "".join(
-        f"<tr><td><b>{part}</b></td><td>{_bar(getattr(breakdown, part), 2.0)}</td>"
+        f'<tr><td style="padding-right: 8px"><b>{part}</b></td>'
+        f"<td>{_bar(getattr(breakdown, part), 2.0)}</td>"
         f'<td style="text-align: right">{getattr(breakdown, part):.3f}</td>'
         f'<td style="color: #5d6370; padding-left: 8px">{meaning}</td></tr>'
         for part, meaning in zip(PARTS, MEANING, strict=True)
@@ -503,6 +506,7 @@ class SampleBrowser(widgets.VBox):
         self.group = widgets.Dropdown(description="group", options=[self.ANY, *groups])
         self.kind = widgets.Dropdown(description="error", options=[self.ANY, *kinds])
         self.search = widgets.Text(description="words", placeholder="in the query or id")
+        self.filtering = False
         self.listing = widgets.Select(rows=10, options=[], layout=widgets.Layout(width="98%"))
         self.counter = widgets.HTML()
         self.path = widgets.Text(description="file", value="selection.jsonl")
@@ -521,7 +525,7 @@ class SampleBrowser(widgets.VBox):
         super().__init__(children)
         for control in (self.score, self.group, self.kind, self.search):
             control.observe(lambda _: self._filter(), "value")
-        self.listing.observe(lambda change: self.show(change["new"]), "value")
+        self.listing.observe(self._choose, "value")
         self.export.on_click(lambda _: self.write(self.path.value))
         self._filter()
 
@@ -568,9 +572,14 @@ class SampleBrowser(widgets.VBox):
         chosen = self.selected
         cut = f", the first {self.MOST} listed" if len(chosen) > self.MOST else ""
         self.counter.value = f"{len(chosen)} of {len(self.records)} samples{cut}"
-        with self.listing.hold_trait_notifications():  # or it would open the first at once
-            self.listing.options = [(_line(record), record["id"]) for record in chosen[: self.MOST]]
-            self.listing.index = None
+        self.filtering = True  # a list takes its first option when it gets new ones
+        self.listing.options = [(_line(record), record["id"]) for record in chosen[: self.MOST]]
+        self.listing.index = None
+        self.filtering = False
+
+    def _choose(self, change) -> None:
+        if not self.filtering:
+            self.show(change["new"])
 
     def _scatter(self):
         known = [record for record in self.records if record["vIoU"] is not None]

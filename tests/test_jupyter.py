@@ -19,8 +19,11 @@ import pytest
 from browser import FLAGS, require_browser
 
 from stvgkit.answers import CoordinateSpace
+from stvgkit.players import show_player
+from stvgkit.plots import viou_histogram
 from stvgkit.rewards import score_answer
 from stvgkit.tubes import Tube
+from stvgkit.video import write_video
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -112,7 +115,7 @@ def page():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)  # for machines that do other work as well
         yield page
         browser.close()
 
@@ -163,6 +166,7 @@ def test_jupyterlab(page, folder, root):
     with serving("jupyterlab", folder, "--ip=127.0.0.1", *options) as address:
         page.goto(f"{address}/lab/tree/lab.ipynb?reset")
         page.locator(".jp-Notebook").wait_for()
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         check_lab(page)
@@ -180,3 +184,24 @@ def test_voila(page, folder):
         page.goto(address)
         check_lab(page)
         check_player(page)
+
+
+def test_exported_page(page, tmp_path):
+    """A notebook with its outputs, turned into a page by nbconvert and opened from disk."""
+    from nbconvert import HTMLExporter
+
+    video = tmp_path / "clip.mp4"
+    write_video(video, np.full((10, 90, 160, 3), 60, np.uint8), fps=5)
+    player = show_player(video, gold=Tube([2, 7], [[0.1, 0.1, 0.5, 0.5]] * 2))
+    figure = viou_histogram({"SFT": [0.1, 0.4], "GRPO": [0.5, 0.6]})
+    outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": text})
+        for text in (player._repr_html_(), figure.to_html(include_plotlyjs=True))
+    ]
+    cell = nbformat.v4.new_code_cell("show_player(...)", outputs=outputs)
+    document, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    path = tmp_path / "export.html"
+    path.write_text(document, encoding="utf-8")
+    page.goto(path.as_uri(), wait_until="domcontentloaded")
+    check_player(page)
+    page.locator(".js-plotly-plot .bars").first.wait_for(state="attached")

@@ -182,15 +182,15 @@ def test_policy_names_the_very_script_of_the_page(sample):
 def test_large_videos_are_cut_and_scaled_to_the_budget_and_say_so(tmp_path, budget_mb):
     path = tmp_path / "large.mp4"
     rng = np.random.default_rng(0)
-    noise = rng.integers(0, 255, (12, 360, 640, 3), np.uint8)
-    write_video(path, (noise[i % 12] for i in range(60)), fps=10)
-    player = show_player(path, gold=Tube(np.arange(60), [box(0.1)] * 60), budget_mb=budget_mb)
+    noise = rng.integers(0, 255, (8, 270, 480, 3), np.uint8)
+    write_video(path, (noise[i % 8] for i in range(40)), fps=8)
+    player = show_player(path, gold=Tube(np.arange(40), [box(0.1)] * 40), budget_mb=budget_mb)
     assert len(player.html()) <= budget_mb * 1e6
     (note,) = player.data["notes"]
     assert note.startswith("Shown here: ")
     kept = len(player.data["frames"])
-    assert ("seconds" in note) == (kept < 60)
-    assert player.data["width"] == 640  # boxes are given in the original's pixels
+    assert ("seconds" in note) == (kept < 40)
+    assert player.data["width"] == 480  # boxes are given in the original's pixels
     assert len(layer(player, "gold")["boxes"]) == kept
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
+import types
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -99,6 +101,12 @@ def test_without_anywidget_the_figure_comes_back(monkeypatch):
         raise ImportError("Please install anywidget")
 
     monkeypatch.setattr(go, "FigureWidget", absent)
+    figure = tiou_viou([0.5], [0.2], ["a"])
+    assert clickable(figure, print) is figure
+
+
+def test_in_colab_the_figure_comes_back(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     figure = tiou_viou([0.5], [0.2], ["a"])
     assert clickable(figure, print) is figure
 
