@@ -347,8 +347,8 @@ highest = 5.0
 think_reward_there = 0.0
 
 # %%
-check_value(highest, 5.0, hint="Both lists can be perfect; add up the terms of Eq. 10.")
-check_value(think_reward_there, 0.0, hint="How much better than perfect can the second list be?")
+check_value(highest, score_answer(perfect, gold, space).total, hint="Add up the terms of Eq. 10.")
+check_value(think_reward_there, score_answer(perfect, gold, space).think, hint="Better than what?")
 
 # %% [markdown]
 # ### Exercise 3 · Earn it the honest way
