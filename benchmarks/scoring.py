@@ -142,7 +142,8 @@ def main():
     }
     print(
         f"scoring {result['queries']} queries of {result['data']}, {result['boxes']} boxes: "
-        f"{ms['ours']:.2f} ms, plain loop {ms['plain']:.1f} ms (medians of {ROUNDS}, processor time): "
+        f"{ms['ours']:.2f} ms, plain loop {ms['plain']:.1f} ms "
+        f"(medians of {ROUNDS}, processor time): "
         f"{result['ratio']:.1f} times as fast; from lists of tubes "
         f"{ms['ours_from_tubes']:.2f} ms, {result['ratio_from_tubes']:.1f} times"
     )

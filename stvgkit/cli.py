@@ -23,14 +23,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stvgkit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_demo, add_prepare, add_score, add_info, add_play):
+    for add in (
+        add_demo,
+        add_prepare,
+        add_sft,
+        add_grpo,
+        add_predict,
+        add_score,
+        add_info,
+        add_play,
+    ):
         add(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    args.argv = rest
+    if args.argv and not getattr(args, "passes_on", False):
+        parser.error(f"unrecognized arguments: {' '.join(args.argv)}")
     try:
         args.run(args)
     except InputError as error:
@@ -58,6 +71,38 @@ def run_demo(args) -> None:
     from stvgkit.demo import run
 
     run(args.out, seed=args.seed, smoke=args.smoke)
+
+
+def add_sft(commands) -> None:
+    _add_recipe_command(commands, "sft", "fine-tune on gold answers, from a recipe", run_training)
+
+
+def add_grpo(commands) -> None:
+    _add_recipe_command(commands, "grpo", "fine-tune with the five rewards", run_training)
+
+
+def add_predict(commands) -> None:
+    _add_recipe_command(commands, "predict", "ask a model about every sample", run_predict)
+
+
+def _add_recipe_command(commands, name: str, purpose: str, run) -> None:
+    # TRL's parser reads the rest: every field of the recipe is an option, and --help lists them.
+    command = commands.add_parser(name, help=purpose, add_help=False)
+    command.set_defaults(run=run, command=name, passes_on=True)
+
+
+def run_training(args) -> None:
+    from stvgkit import recipes
+
+    out, report = recipes.train(args.command, args.argv)
+    print(f"{report}\nwrote {out}")
+
+
+def run_predict(args) -> None:
+    from stvgkit import recipes
+
+    out, scores, report = recipes.ask(args.argv)
+    print(f"{scores.table()}\n\n{report}\nwrote {out}")
 
 
 def add_prepare(commands) -> None:

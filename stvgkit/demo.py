@@ -43,21 +43,24 @@ class Budget:
 
 
 _SFT = {
+    "think_noise": 0.05,
+    "gradient_checkpointing": False,
     "per_device_train_batch_size": 32,
-    "learning_rate": 1e-3,
+    "learning_rate": 1.5e-3,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 10,
-    "max_steps": 150,
-    "save_steps": 50,
+    "max_steps": 240,
+    "save_steps": 40,
 }
 _GRPO = {
+    "gradient_checkpointing": False,
     "per_device_train_batch_size": 64,
     "max_completion_length": MAX_NEW_TOKENS,
-    "learning_rate": 1e-4,
+    "learning_rate": 3e-5,
     "lr_scheduler_type": "constant",
     "beta": 0.0,
-    "max_steps": 40,
-    "save_steps": 10,
+    "max_steps": 24,
+    "save_steps": 8,
 }
 FULL = Budget({"train": 1024, "test": 256}, _SFT, _GRPO)
 SMOKE = Budget(
@@ -82,14 +85,13 @@ def run(out: Path, *, seed: int = 0, smoke: bool = False) -> dict:
     )
     base = load(TINY)
     train_rows = [plan_row(sample, base.clip_format) for sample in train]
-    common = {"seed": seed, "disable_tqdm": False}
 
     rows = {"centre": measured(out / "centre", lambda folder: centre_report(test))}
     rows["base"] = measured(out / "base", lambda folder: evaluate(base, test, folder))
 
     def tune(trainer, grounder, settings):
         def work(folder: Path) -> Report:
-            trained = trainer(grounder, train_rows, folder, **settings | common)
+            trained = trainer(grounder, train_rows, folder, seed=seed, **settings)
             return evaluate(load(str(trained)), test, folder)
 
         return work

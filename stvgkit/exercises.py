@@ -121,6 +121,8 @@ def _watched(attempt: Callable) -> Callable:
 
 
 def _same(got: Any, expected: Any, tolerance: float) -> bool:
+    if got is None or expected is None:
+        return got is expected
     try:
         numbers, wanted = np.asarray(got, dtype=float), np.asarray(expected, dtype=float)
     except (TypeError, ValueError):

@@ -425,7 +425,8 @@ def test_policy_stops_what_would_run_or_call_home(clip, visit):
       const script = document.createElement('script');
       script.textContent = 'window.canary = 1';
       document.body.append(script);
-      document.body.insertAdjacentHTML('beforeend', '<img src="http://127.0.0.1:9/x.png" onerror="window.canary=2">');
+      document.body.insertAdjacentHTML('beforeend',
+        '<img src="http://127.0.0.1:9/x.png" onerror="window.canary=2">');
     }""")
     page.wait_for_timeout(100)
     assert page.evaluate("window.canary") is None

@@ -228,7 +228,7 @@ assert shares.mean() < 0.8
 
 # %% [markdown]
 # Work on real benchmarks finds the same: given the true times, boxes are mostly good; *when* is the
-# bottleneck. Keep that in mind when you read scores in [07](07_evaluation.ipynb).
+# bottleneck. Keep that in mind when you read scores.
 #
 # ## Exercises
 #

@@ -274,7 +274,7 @@ assert rewards[6, 7].temporal == 0
 # The answer that misses the event altogether (6 to 7, no overlap) earns more than the one with the
 # right time: 2.0, the wages of form alone. In a log this shows as a sum that rises while the
 # *temporal* reward falls. Plot the rewards one by one, always; and let the model learn to point
-# before GRPO starts, which is what SFT is for ([04](04_sft.ipynb)).
+# before GRPO starts, which is what SFT is for.
 #
 # ## Trap 3 · Averaging over the boxes that are there
 #

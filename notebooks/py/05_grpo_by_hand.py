@@ -268,6 +268,7 @@ def sample(theta, count, generator):
     return tokens, table[place, tokens]
 
 
+# %%
 def train(seed, size=8, groups=1, advantage=advantages, updates=1):
     """Mean reward of each step's `groups` x `size` completions."""
     generator, history = torch.Generator().manual_seed(seed), []

