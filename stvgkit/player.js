@@ -308,6 +308,8 @@
       }
       this.wanted = null; // the frame itself is drawn once it is shown
       this.moveHead(this.target);
+      // Now and then a browser shows the frame and does not report it.
+      setTimeout(() => this.drawHalted(), 150);
     }
 
     step(by) {

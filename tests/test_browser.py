@@ -125,6 +125,7 @@ def settle(page) -> None:
     until(page, f"{player}.wanted === null && !{player}.video.seeking")
     until(page, f"{player}.frame === {player}.frameAt({player}.video.currentTime)")
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.wait_for_timeout(60)  # a frame that is reported may reach the screen a moment later
 
 
 def stage_picture(page, number: int = 0) -> np.ndarray:
