@@ -137,8 +137,9 @@ def stub(source: str) -> str:
     indent, below = mark[1], source[mark.end() :]
     gap = "..."
     if not indent:  # names that the check asks for must exist
-        targets = [node.targets[0] for node in ast.parse(below).body if isinstance(node, ast.Assign)]
-        gap = "\n".join(f"{target.id} = ..." for target in targets)
+        nodes = [node for node in ast.parse(below).body if isinstance(node, ast.Assign)]
+        names = [node.targets[0].id for node in nodes if isinstance(node.targets[0], ast.Name)]
+        gap = "\n".join(f"{name} = ..." for name in names) or "..."
     return f"{source[: mark.start()]}{indent}# write your code here\n{textwrap.indent(gap, indent)}"
 
 
