@@ -129,7 +129,7 @@ def parse(command: str, argv: Sequence[str]) -> tuple:
 
     >>> task, model, config = parse("grpo", ["tiny-grpo", "--learning_rate", "5e-7"])
     >>> model.model_name_or_path, config.num_generations, config.learning_rate
-    ('tiny', 8, 5e-07)
+    ('out/tiny-sft', 8, 5e-07)
     """
     config_type, defaults = CONFIGS.get(command, (Asking, {}))
     parser = TrlParser((Task, ModelConfig, config_type), prog=f"stvgkit {command} [RECIPE]")

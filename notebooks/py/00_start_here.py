@@ -185,5 +185,5 @@ check_calls(
 )
 
 # %% [markdown]
-# You now know how the notebooks work. If something did not: TROUBLESHOOTING.md in the repository
+# You now know how the notebooks work. If something did not: the issues of the repository
 # lists what people run into, and what helps.

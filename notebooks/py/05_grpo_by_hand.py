@@ -268,13 +268,18 @@ def sample(theta, count, generator):
     return tokens, table[place, tokens]
 
 
+def start(seed):
+    """The seed of sampling, an untrained policy, its copy to stay near, and the optimizer."""
+    theta = torch.zeros(4, 9, requires_grad=True)
+    adam = torch.optim.Adam([theta], lr=0.1)
+    return torch.Generator().manual_seed(seed), theta, theta.detach().log_softmax(-1), adam
+
+
 # %%
 def train(seed, size=8, groups=1, advantage=advantages, updates=1):
     """Mean reward of each step's `groups` x `size` completions."""
-    generator, history = torch.Generator().manual_seed(seed), []
-    theta = torch.zeros(4, 9, requires_grad=True)
-    reference = theta.detach().log_softmax(-1)
-    adam = torch.optim.Adam([theta], lr=0.1)
+    generator, theta, reference, adam = start(seed)
+    history = []
     for _ in range(STEPS):
         tokens, old = sample(theta, groups * size, generator)
         scores = torch.tensor([reward(tuple(t)) for t in tokens.tolist()])
