@@ -17,6 +17,7 @@ from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser, get_quantization_
 
 from stvgkit.datasets import BENCHMARKS, Sample, SkipReport, read_benchmark
 from stvgkit.errors import InputError
+from stvgkit.files import write_json
 from stvgkit.models import Grounder, load
 from stvgkit.rows import plan_rows
 from stvgkit.training import GRPO_DEFAULTS, SFT_DEFAULTS, freeze_vision, lora
@@ -246,4 +247,7 @@ def ask(argv: Sequence[str]):
         max_new_tokens=asking.max_new_tokens,
         ask=answer,
     )
-    return out, score(out, samples, asking.protocol), report
+    scores = score(out, samples, asking.protocol)
+    if asking.json and PartialState().is_main_process:
+        write_json(asking.json, scores.as_dict())
+    return out, scores, report
