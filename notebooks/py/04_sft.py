@@ -1,0 +1,387 @@
+# %% [markdown]
+# The model can see and point, but it has never answered *when and where*. Supervised fine-tuning
+# (SFT) shows it answers and has it imitate them. It is the dull half of the method, and the second
+# half cannot start without it.
+#
+# **You will learn**
+# - why rewards alone teach nothing to a model that never writes the format;
+# - what one training example is, token by token, and which of its tokens count;
+# - to compute SFT's loss by hand;
+# - what imitation teaches, and what it cannot.
+#
+# Needed: [02](02_prompts_and_answers.ipynb) for the answer's format,
+# [03](03_rewards_by_hand.ipynb) for the rewards. No GPU: the tiny model trains on a CPU.
+
+# %% tags=["parameters"]
+import os
+import tempfile
+from pathlib import Path
+
+MODEL = "tiny"  # on a GPU: "Qwen/Qwen3-VL-2B-Instruct" or "Qwen/Qwen2.5-VL-3B-Instruct"
+SMOKE = bool(os.environ.get("STVGKIT_SMOKE"))
+TRAIN, TEST, STEPS, BATCH = (1024, 64, 120, 32) if MODEL == "tiny" else (256, 32, 100, 8)
+if SMOKE:
+    TRAIN, TEST, STEPS, BATCH = 16, 8, 4, 4
+WORK = Path(tempfile.mkdtemp()) if SMOKE else Path("work")
+
+# %%
+import json
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from trl import SFTConfig, SFTTrainer
+
+from stvgkit import CoordinateSpace, Tube, parse_answer, score_answer
+from stvgkit.datasets import read_prepared
+from stvgkit.datasets.shapes import write_shapes
+from stvgkit.evaluation import complete, predict, score
+from stvgkit.exercises import check_calls, check_claims, check_value
+from stvgkit.models import load
+from stvgkit.rows import gold_text, plan_row, row_images, row_messages
+from stvgkit.training import SFT_DEFAULTS, lora, row_dataset, sft
+
+# %% [markdown]
+# ## 1 · Without a first lesson
+#
+# Clips, and the model as it comes. (A large model goes to the GPU in 16 bits: in bf16 where the GPU
+# has it, else in fp16.) A *row* is a sample as the model will see it: which frames, at which times,
+# with which gold boxes.
+
+# %%
+GPU = torch.cuda.is_available()
+place = {"device": "cuda" if GPU else "cpu"}
+if GPU and MODEL != "tiny":
+    place["dtype"] = "bfloat16" if SFT_DEFAULTS["bf16"] else "float16"
+base = load(MODEL, **place)
+train, test = (
+    list(read_prepared(write_shapes(WORK / "shapes", split, count)))
+    for split, count in (("train", TRAIN), ("test", TEST))
+)
+train_rows, test_rows = ([plan_row(s, base.clip_format) for s in part] for part in (train, test))
+
+# %% [markdown]
+# Ask it one question eight times, and let it choose its words freely (temperature 1): this is what a
+# group of GRPO would be.
+
+# %%
+row = train_rows[0]
+space = CoordinateSpace.parse(row["space"])
+gold = Tube(row["target_frames"], row["target_boxes"])
+texts = complete(base, [row] * 8, max_new_tokens=40 if MODEL == "tiny" else 400, temperature=1.0)
+totals = np.array([score_answer(text, gold, space).total for text in texts])
+print(row["query"])
+for total, text in zip(totals, texts, strict=True):
+    print(f"  {total:.1f}  {' '.join(text.split())[:80]!r}")
+if MODEL == "tiny":
+    assert (totals == 0).all(), "the base model has never seen the format"
+
+# %% [markdown]
+# The tiny model names things, which is all it knows. Nothing parses, so all five rewards are 0 for
+# all eight, every advantage is $0 - 0 = 0$, and GRPO could go on for ever without learning
+# anything. A large model may hit upon the format by chance; people whose first training data lacked
+# the tags report the same silence (VLM-R1, issue 173).
+#
+# ## 2 · What it is shown
+#
+# The example's answer is made from the gold tube. The final boxes are the gold ones; the first
+# guess, the *think boxes*, is gold with noise. Why noise? A first guess that is always perfect would
+# teach the model that there is nothing to improve.
+
+# %%
+NOISE = 0.05  # standard deviation of the shift, in sides of the box
+answer = gold_text(row, think_noise=NOISE)
+print(answer)
+parsed = parse_answer(answer, space)
+print(score_answer(answer, gold, space))
+assert parsed.consistent and score_answer(answer, gold, space).total > 4
+
+# %% [markdown]
+# Look at the two lists: same frames, nearly the same numbers. The rewards say what notebook 03 said:
+# a rough first guess costs some $R_s$ and earns some $R_k$.
+#
+# ## 3 · One example, token by token
+#
+# Trainers know neither questions nor answers, only a row of tokens, and a second row, the
+# *labels*: where a label is -100, the token is read but not learned. We take the very batch that
+# TRL's trainer would use.
+
+
+# %%
+def batch_of(grounder, row):
+    """The batch of one example, as TRL's trainer makes it."""
+    args = SFTConfig(
+        output_dir=str(WORK / "look"), per_device_train_batch_size=1, seed=0,
+        **SFT_DEFAULTS | {"report_to": "none", "gradient_checkpointing": False},
+    )
+    trainer = SFTTrainer(
+        model=grounder.model, args=args, processing_class=grounder.processor,
+        train_dataset=row_dataset([row], lambda row: gold_text(row, think_noise=NOISE)),
+    )
+    return next(iter(trainer.get_train_dataloader()))
+
+
+# %%
+batch = batch_of(base, row)
+ids, labels = batch["input_ids"][0].cpu(), batch["labels"][0].cpu()
+learned = labels != -100
+tokenizer = base.processor.tokenizer
+print(f"{len(ids)} tokens, of which {int(learned.sum())} are learned:\n")
+print(tokenizer.decode(ids[learned]))
+assert gold_text(row, think_noise=NOISE) in tokenizer.decode(ids[learned])
+assert row["query"] in tokenizer.decode(ids[~learned])
+
+# %% [markdown]
+# The answer and the mark of its end are learned; the frames and the question are only read. The end
+# mark matters: a model that never learned to stop is cut off in every rollout.
+#
+# ### The same question later
+#
+# What the model is asked after training must be what it was trained on, **token for token**. One
+# space more and the format collapses, in evaluation, without any error. So the prompt is built in
+# one place (`row_messages`), and here is the test:
+
+# %%
+messages, frames = row_messages(row), iter(row_images(row))
+for part in messages[0]["content"]:
+    if part["type"] == "image":
+        part["image"] = next(frames)
+asked = base.processor.apply_chat_template(
+    messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+)["input_ids"][0]
+print(f"training: {int((~learned).sum())} tokens before the answer; generation: {len(asked)}")
+assert torch.equal(asked, ids[: len(asked)]) and learned[len(asked) :].all()
+
+# %% [markdown]
+# Equal: everything before the answer is the prompt, everything after it is learned.
+#
+# ## 4 · The loss, by hand
+#
+# The mean negative log-probability of the learned tokens $C$, each given the true ones before it:
+#
+# $$L = -\frac{1}{|C|} \sum_{t \in C} \log p_\theta(y_t \mid y_{<t}, \text{frames, question})$$
+
+
+# %%
+def logps_of(grounder, batch):
+    """Log-probabilities of every token at the learned places (n, vocabulary), and the true ones."""
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    grounder.model.eval()
+    with torch.no_grad():
+        logits = grounder.model(**inputs).logits[:, :-1].float()  # place t predicts token t + 1
+    learned = batch["labels"][:, 1:] != -100
+    return logits[learned].log_softmax(-1), batch["input_ids"][:, 1:][learned]
+
+
+logps, true = logps_of(base, batch)
+by_hand = -logps.gather(1, true[:, None]).mean().item()
+with torch.no_grad():
+    by_library = base.model(**batch).loss.item()
+print(f"by hand {by_hand:.4f}, by the library {by_library:.4f}")
+assert abs(by_hand - by_library) < 0.02 * by_library
+
+# %% [markdown]
+
+# %% [markdown]
+# ## 5 · Before, training, after
+#
+# First the test clips with the model as it is, then `sft`: TRL's `SFTTrainer` on the rows above. The
+# tiny model trains all of its weights. A large one trains a LoRA adapter, one clip at a time; if a
+# session ends on the way, run the cell again and it goes on from its last checkpoint.
+
+# %%
+RUN = WORK / f"sft-{MODEL.split('/')[-1]}"
+LONGEST = 200 if MODEL == "tiny" else 400  # tokens of an answer
+if MODEL == "tiny":
+    how = {"learning_rate": 1.5e-3, "per_device_train_batch_size": BATCH}
+else:
+    how = {"learning_rate": 1e-4, "peft_config": lora(base, r=16, lora_alpha=32)}
+    how |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": BATCH}
+predict(base, test_rows, RUN / "before.jsonl", batch_size=32, max_new_tokens=LONGEST)
+
+# %%
+sft(
+    base, train_rows, RUN, think_noise=NOISE, max_steps=STEPS, lr_scheduler_type="cosine",
+    warmup_steps=STEPS // 20, gradient_checkpointing=MODEL != "tiny", save_steps=STEPS // 2,
+    logging_steps=max(1, STEPS // 12), report_to="none", **how,
+)
+tuned = load(str(RUN), **place)
+predict(tuned, test_rows, RUN / "after.jsonl", batch_size=32, max_new_tokens=LONGEST)
+print(f"{RUN} holds the checkpoint; delete that folder to train anew")
+
+# %% [markdown]
+# The curve to expect: a cliff, then a long slope. The cliff is the *form* (tags, dots, brackets are
+# the same in every answer), the slope is the numbers.
+
+# %%
+log = [entry for entry in json.loads((RUN / "log.json").read_text()) if "loss" in entry]
+figure = go.Figure(layout={"template": "plotly_white", "height": 320, "margin": {"t": 20}})
+for name, key in (("loss", "loss"), ("share of tokens guessed right", "mean_token_accuracy")):
+    figure.add_scatter(x=[e["step"] for e in log], y=[e[key] for e in log], name=name)
+figure.update_xaxes(title="step").update_yaxes(rangemode="tozero")
+assert log[-1]["loss"] < log[0]["loss"]
+figure
+
+# %%
+from stvgkit.predictions import read_completions
+
+for name in ("before", "after"):
+    report = score(RUN / f"{name}.jsonl", test)
+    shown = ", ".join(f"{key} {report.metrics[key]:.3f}" for key in ("m_tIoU", "m_vIoU", "vIoU@0.3"))
+    print(f"{name:7s} {report.unparsed:3d} of {report.samples} do not parse   {shown}")
+told = read_completions(RUN / "after.jsonl")
+parsing = [sample for sample in test if told[sample.id].tube is not None]
+print(f"the answers of {len(parsing)} clips can be drawn")
+
+# %% [markdown]
+# Compare the two lines. First the form is learned (fewer answers that do not parse), then the time,
+# last the boxes. In smoke mode four steps teach next to nothing, and the table says so.
+#
+# One clip, with the answer before and after. Look for what is still wrong: does the box start at the
+# right moment, does it sit on the right thing, is it tight?
+
+# %%
+from stvgkit.players import show_player
+
+lines = {}
+for name in ("before", "after"):
+    for text in (RUN / f"{name}.jsonl").read_text().splitlines():
+        lines[name, json.loads(text)["id"]] = json.loads(text)
+sample = (parsing or test)[0]
+show_player(sample, answers={name: lines[name, sample.id] for name in ("before", "after")})
+
+# %% [markdown]
+# ## 6 · What imitation cannot say
+#
+# The loss looks at one probability: that of the *true* token. Here is what the trained model
+# believes about one number, the left edge of the first final box of a test clip, when it is shown
+# the true answer up to there. (In the tiny model each number from 0 to 100 is one token; Qwen
+# writes digits.)
+
+# %%
+test_row = test_rows[test.index(sample)]
+logps, true = logps_of(tuned, batch_of(tuned, test_row))
+words = [tokenizer.decode([token]) for token in true.tolist()]
+numbers = [k for k, word in enumerate(words) if word.strip().isdigit()]
+if MODEL == "tiny":  # 2 numbers of the time, 5 for each think box, the index of the first final box
+    k = numbers[2 + 5 * len(test_row["target_frames"]) + 1]
+    odds = logps[k].exp()[tokenizer.convert_tokens_to_ids([str(n) for n in range(101)])].cpu()
+    figure = go.Figure(layout={"template": "plotly_white", "height": 300, "margin": {"t": 20}})
+    figure.add_bar(x=list(range(101)), y=odds)
+    figure.add_vline(int(words[k]), line_dash="dash", annotation_text="gold")
+    figure.update_xaxes(title="left edge of the box").update_yaxes(title="probability")
+    figure.show()
+    assert len(odds) == 101 and 0 < odds.sum() <= 1.001
+
+# %% [markdown]
+# The loss of this token is minus the logarithm of the bar at the dashed line. All other bars count
+# the same to it: one number off is as wrong as fifty numbers off. The rewards see it differently.
+# The gold answer, and
+# two with a single box changed at one edge:
+
+# %%
+gold = Tube(test_row["target_frames"], test_row["target_boxes"])
+space = CoordinateSpace.parse(test_row["space"])
+left = gold.boxes[0, 0] > 1 - gold.boxes[0, 2]  # move the edge that has more room
+edge, outwards = (0, -1) if left else (2, 1)
+sums = {}
+for off in (0.0, 0.02, 0.25):
+    boxes = gold.boxes.copy()
+    boxes[0, edge] += off * outwards
+    text = gold_text(test_row | {"target_boxes": boxes.tolist()})
+    sums[off] = score_answer(text, gold, space).total
+    print(f"off by {off:4.0%} of the frame: R = {sums[off]:.2f}")
+assert sums[0.0] > sums[0.02] > sums[0.25]
+
+# %% [markdown]
+# Three things imitation does not teach:
+#
+# - **which of two imperfect answers is better**, as you just saw;
+# - **to live with its own mistakes**: in training, each token follows the *true* ones; in
+#   generation, it follows the model's own, wrong ones included;
+# - **that many answers are right**: it is punished for every good answer that is not the one shown.
+#
+# Answers that the model writes itself, and rewards for them, teach all three. That is
+# [05](05_grpo_by_hand.ipynb).
+#
+# ## Exercises
+#
+# ### Exercise 1 · Labels
+#
+# Which labels does a sequence get if its first `prompt` tokens are the question?
+
+
+# %%
+def labels_of(ids: list, prompt: int) -> list:
+    # solution
+    return [-100] * prompt + list(ids[prompt:])
+
+
+# %%
+check_calls(
+    labels_of,
+    [(([5, 6, 7, 8], 2), [-100, -100, 7, 8]), (([1, 2], 0), [1, 2]), (([3, 4], 1), [-100, 4])],
+    hint="As many labels as tokens; -100 where the loss must not look.",
+)
+
+# %% [markdown]
+# ### Exercise 2 · Token accuracy
+#
+# TRL logs `mean_token_accuracy`: the share of learned tokens that were the likeliest ones. Compute
+# it from `logps` (n, vocabulary) and the true tokens (n,).
+
+
+# %%
+def token_accuracy(logps, true) -> float:
+    # solution
+    return (torch.as_tensor(logps).argmax(-1) == torch.as_tensor(true)).float().mean().item()
+
+
+# %%
+two_rows = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]))
+check_calls(
+    token_accuracy,
+    [((two_rows, torch.tensor([0, 2])), 1.0), ((two_rows, torch.tensor([0, 1])), 0.5)],
+    hint="argmax over the vocabulary, then compare.",
+)
+
+# %% [markdown]
+# ### Exercise 3 · Will it fit?
+#
+# Longer answers than `max_new_tokens` are cut off and never parse. How many boxes are in the answer
+# for frames 3 to 7, both lists together?
+
+# %%
+# solution
+boxes_in_both = 2 * (7 - 3 + 1)
+
+# %%
+check_value(boxes_in_both, 10, hint="Both ends count, and there are two lists.")
+
+# %% [markdown]
+# ### Exercise 4 · Right, and punished
+#
+# Write an answer to `test_row` that the rewards like (a sum above 4.5) and SFT would still correct,
+# because it is not the gold text.
+
+# %%
+# solution
+shifted = np.clip(gold.boxes + [0.01, 0.0, 0.01, 0.0], 0, 1)
+also_right = gold_text(test_row | {"target_boxes": shifted.tolist()})
+
+# %%
+check_claims(
+    also_right,
+    {
+        "it parses": lambda text: parse_answer(text, space) is not None,
+        "its sum is above 4.5": lambda text: score_answer(text, gold, space).total > 4.5,
+        "it is not the gold text": lambda text: text != gold_text(test_row),
+    },
+    hint="Start from gold_text(test_row) and change a number or two by one.",
+)
+
+# %% [markdown]
+# ## What you have seen
+# - Without a first lesson every group of GRPO is silent; SFT is that lesson.
+# - Only the answer is learned, and the prompt is the same token for token later on.
+# - The loss knows one right token and nothing of near and far. Rewards do.
