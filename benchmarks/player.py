@@ -1,15 +1,19 @@
 """How fast the player and the reward lab are, and how far the boxes lag behind the picture.
 
-    python benchmarks/player.py [--video CLIP.mp4] [--json out/player.json]
+    python benchmarks/player.py [--video CLIP.mp4] [--halts 500] [--json out/player.json]
 
 Without --video, a generated 20-second clip of 640x360 pixels stands in. Needs Chromium. On a busy
-machine the times grow; `processor` figures count processor time and stay.
+machine the times grow; `processor` figures count processor time and stay. `screen` halts a clip in
+every way a person can, and reads two numbers off each screenshot: the one in the picture's pixels
+and the one that the place of the drawn box means. `--load` keeps so many processes busy meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -17,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from browser import FLAGS, find_browser
@@ -39,31 +44,13 @@ WATCH_FIRST = """new MutationObserver((_, observer) => {
 # For some seconds of playing: when boxes were drawn, and how long each drawing took.
 WATCH_DRAWS = """(milliseconds) => new Promise((done) => {
   const player = document.querySelector('.stvg-player').player, draw = player.draw, log = [];
-  player.draw = function (frame) {
+  player.draw = function (picture, time) {
     const start = performance.now();
-    draw.call(player, frame);
-    log.push([start, performance.now() - start, frame]);
+    draw.call(player, picture, time);
+    log.push([start, performance.now() - start, player.frame]);
   };
   setTimeout(() => { player.draw = draw; done(log); }, milliseconds);
 })"""
-
-# At each animation frame: number in the picture's own pixels less number of the drawn frame.
-WATCH_LAG = """(count) => new Promise((done) => {
-  const player = document.querySelector('.stvg-player').player, video = player.video, lags = [];
-  const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 1 });
-  const context = canvas.getContext('2d', { willReadFrequently: true });
-  const sample = () => {
-    context.drawImage(video, 0, 170, 320, 1, 0, 0, 320, 1);
-    const row = context.getImageData(0, 0, 320, 1).data;
-    let number = 0;
-    for (let bit = 0; bit < 8; bit++) if (row[4 * (10 + 20 * bit)] > 127) number += 1 << bit;
-    lags.push(number - player.frame);
-    if (lags.length < count && !video.paused) requestAnimationFrame(sample);
-    else done(lags);
-  };
-  requestAnimationFrame(sample);
-})"""
-
 
 def generated(path: Path, seconds: float = 20, fps: float = 30) -> Path:
     """A pan over a soft texture with grain: about as hard to encode as filmed material."""
@@ -89,6 +76,25 @@ def numbered(path: Path, count: int, fps: float) -> Path:
             frame[-20:, 20 * bit : 20 * bit + 20] = 255 * (i >> bit & 1)
     write_video(path, frames, fps, crf=14)
     return path
+
+
+def ruler(count: int) -> Tube:
+    """A box whose left edge tells the frame: one pixel of 320 further on each."""
+    x = (20 + np.arange(count)) / 320
+    return Tube(np.arange(count), np.stack([x, x * 0 + 0.3, x + 0.2, x * 0 + 0.7], axis=1))
+
+
+def read_screen(page) -> tuple[int, int]:
+    """Off a screenshot: the number in the picture, and the one that the `ruler` box means."""
+    png = page.locator(".stage").screenshot()
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    height, scale = len(pixels), pixels.shape[1] / 320
+    blocks = [pixels[round(170 * scale), round((10 + 20 * bit) * scale)].mean() for bit in range(8)]
+    number = sum(int(value > 127) << bit for bit, value in enumerate(blocks))
+    gold = (np.abs(pixels - (255, 198, 26)) < 60).all(axis=2)
+    sides = np.where(gold[round(0.4 * height) : round(0.6 * height)].mean(axis=0) > 0.8)[0]
+    left = sides[sides < sides[0] + 6]
+    return number, round(float(left.mean() + 0.5) / scale - 20)
 
 
 def drifting(count: int, shift: float) -> Tube:
@@ -164,35 +170,83 @@ def measure_overlay(browser, folder: Path) -> dict:
     }
 
 
-def measure_lag(browser, folder: Path) -> dict:
-    """Frames between picture and boxes: halted at random places, and while playing."""
+def move(page, rng: np.random.Generator, count: int) -> None:
+    """Something a person does: play a while and pause, jump, step, scrub, go to an end."""
+    kind = rng.choice(["pause", "jump", "step", "scrub", "end"])
+    page.locator("select").select_option(str(rng.choice(["0.25", "0.5", "1", "2"])))
+    if kind in ("pause", "step"):
+        page.evaluate(f"{PLAYER}.video.play()")
+        page.wait_for_timeout(int(rng.integers(0, 250)))
+    if kind == "pause":
+        page.locator(".controls .play").click()
+    elif kind == "jump":
+        page.evaluate(f"{PLAYER}.seek({rng.integers(count)})")
+    elif kind == "step":
+        for key in rng.choice(["ArrowLeft", "ArrowRight", "Shift+ArrowRight"], rng.integers(1, 4)):
+            page.keyboard.press(str(key))
+    elif kind == "end":
+        page.keyboard.press(str(rng.choice(["Home", "End"])))
+    else:
+        box = page.locator(".ruler").bounding_box()
+        page.mouse.move(box["x"] + rng.random() * box["width"], box["y"] + 8)
+        page.mouse.down()
+        for share in rng.random(4):
+            page.mouse.move(box["x"] + share * box["width"], box["y"] + 8)
+        page.mouse.up()
+
+
+def measure_screen(browser, folder: Path, halts: int) -> dict:
+    """Frames between picture and box on the screen, while playing and each time it halts."""
     count = 200
     clip = numbered(folder / "numbered.mp4", count, 30)
-    path = folder / "lag.html"
-    path.write_text(show_player(clip, gold=drifting(count, 0)).html())
+    path = folder / "screen.html"
+    path.write_text(show_player(clip, gold=ruler(count)).html())
     page = visit(browser, path)
-    halted = []
-    for frame in np.random.default_rng(0).integers(0, count, 40).tolist():
-        page.evaluate(f"{PLAYER}.seek({frame})")
-        while page.evaluate(f"{PLAYER}.frame") != frame or page.evaluate(f"{PLAYER}.video.seeking"):
-            page.wait_for_timeout(5)
-        halted.append(page.evaluate(WATCH_LAG, 1)[0])
-    result = {"halted_most": int(np.abs(halted).max())}
+    page.keyboard.press("l")
+    result = {}
     for speed in (0.25, 0.5, 1, 2):
-        page.keyboard.press("Home")
         page.locator("select").select_option(str(speed))
         page.evaluate(f"{PLAYER}.video.play()")
-        page.wait_for_timeout(300)
-        lags = np.abs(page.evaluate(WATCH_LAG, 90))
-        page.evaluate(f"{PLAYER}.video.pause()")
-        page.wait_for_timeout(200)
-        result[f"playing_{speed}x"] = {
-            "mean": round(float(lags.mean()), 3),
-            "share_0": round(float((lags == 0).mean()), 3),
-            "most": int(lags.max()),
-        }
+        lags = [np.abs(np.subtract(*read_screen(page))) for _ in range(25)]
+        result[f"playing_{speed}x_most"] = int(max(lags))
+    rng = np.random.default_rng(0)
+    apart, waits = [], []
+    resting = f"{PLAYER}.video.paused && {PLAYER}.wanted === null && !{PLAYER}.video.seeking"
+    for _ in range(halts):
+        move(page, rng, count)
+        while not page.evaluate(resting):
+            page.wait_for_timeout(5)
+        start = time.perf_counter()
+        asked = page.evaluate(f"{PLAYER}.frameAt({PLAYER}.video.currentTime)")
+        number = -1
+        while number != asked and time.perf_counter() - start < 10:
+            number, boxed = read_screen(page)
+            apart.append(abs(number - boxed))
+        waits.append(time.perf_counter() - start if number == asked else np.inf)
     page.close()
-    return result
+    return result | {
+        "halts": halts,
+        "screenshots": len(apart),
+        "picture_and_box_apart": int(np.count_nonzero(apart)),
+        "halts_never_shown": int(np.isinf(waits).sum()),
+        "seconds_to_the_screen_median": round(float(np.median(waits)), 3),
+        "seconds_to_the_screen_most": round(float(np.max(waits)), 3),
+    }
+
+
+@contextlib.contextmanager
+def busy(count: int):
+    workers = [multiprocessing.Process(target=spin, daemon=True) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    yield
+    for worker in workers:
+        worker.kill()
+
+
+def spin() -> None:
+    while True:
+        pass
 
 
 def measure_lab(folder: Path) -> dict:
@@ -215,6 +269,8 @@ def measure_lab(folder: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--video", type=Path, help="clip for the page's size and speed")
+    parser.add_argument("--halts", type=int, default=100, help="how often to halt a clip")
+    parser.add_argument("--load", type=int, default=0, help="processes that keep the machine busy")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -224,7 +280,8 @@ def main() -> None:
         with chromium() as browser:
             figures["page"] = measure_page(browser, video, folder)
             figures["overlay"] = measure_overlay(browser, folder)
-            figures["lag_frames"] = measure_lag(browser, folder)
+            with busy(args.load):
+                figures["screen"] = measure_screen(browser, folder, args.halts)
     for part, values in figures.items():
         print(part)
         for key, value in values.items():

@@ -1,8 +1,10 @@
 // The box player. Each <section class="stvg-player"> holds a <video> and a JSON description of the
 // clip and its tubes; this script adds boxes, timeline, controls and table to it.
 //
-// Two rules. A box is drawn for the frame that is *shown*: requestVideoFrameCallback names it by its
-// presentation time. And whatever comes from outside is text: textContent only, never markup.
+// Two rules. The boxes drawn are those of the frame that is *shown*: the picture is copied from the
+// video to a canvas by the same call that draws the boxes over it, so that both reach the screen
+// together, however late that is. And whatever comes from outside is text: textContent only, never
+// markup.
 "use strict";
 (() => {
   const SPEEDS = [0.25, 0.5, 1, 1.5, 2];
@@ -49,7 +51,7 @@
       this.video = root.querySelector("video");
       this.layers = this.data.layers;
       this.count = this.data.times.length;
-      this.frame = 0; // the frame shown, and drawn
+      this.frame = 0; // the frame on the canvas, with its boxes
       this.wanted = null; // the frame asked for, until the video has arrived there
       this.target = 0; // the frame the video was last sent to
       this.visible = this.layers.map(() => true);
@@ -82,14 +84,14 @@
       this.panels = [];
       this.video.controls = false;
       this.video.muted = true;
-      this.addPanel(this.video);
+      // Under the canvas, where it is as good as visible: a hidden video is not decoded in time.
+      this.addPanel().stage.prepend(this.video);
     }
 
-    addPanel(picture) {
+    addPanel() {
       const figure = add(this.stages, "figure");
       const stage = add(figure, "div", { class: "stage" });
-      picture.classList.toggle("crisp", this.data.width < 200);
-      stage.append(picture);
+      const canvas = add(stage, "canvas", { class: this.data.width < 200 ? "crisp" : "smooth" });
       const overlay = addSvg(stage, "svg", { class: "overlay", "aria-hidden": "true" });
       const caption = add(figure, "figcaption", { dir: "auto" });
       const [boxes, labels] = [addSvg(overlay, "g"), addSvg(overlay, "g")]; // no line over a label
@@ -103,7 +105,8 @@
         const text = addSvg(tag, "text", { fill: layer.color });
         return { group, halo, line, tag, plate, text, spot: 0 };
       });
-      const panel = { figure, stage, picture, overlay, caption, nodes, members: new Set() };
+      const context = canvas.getContext("2d");
+      const panel = { figure, stage, context, overlay, caption, nodes, members: new Set() };
       this.panels.push(panel);
       stage.addEventListener("click", () => this.toggle());
       stage.addEventListener("pointermove", (event) => this.hoverStage(panel, event));
@@ -247,17 +250,15 @@
       video.addEventListener("error", () => this.fail());
       if (video.requestVideoFrameCallback) {
         const follow = (now, { mediaTime }) => {
-          // Half a millisecond, since times are rounded on their way through the file.
-          this.draw(this.frameAt(mediaTime + 0.0005));
+          this.capture(mediaTime);
           video.requestVideoFrameCallback(follow);
         };
         video.requestVideoFrameCallback(follow);
-        // A hidden page shows no frame, so nothing was reported for what is shown now.
-        document.addEventListener("visibilitychange", () => this.drawHalted());
       } else {
-        video.addEventListener("seeked", () => this.drawHalted());
-        video.addEventListener("timeupdate", () => this.draw(this.frameAt(video.currentTime)));
+        video.addEventListener("timeupdate", () => this.capture(video.currentTime));
       }
+      // A hidden page shows no frame, so nothing was reported for what is shown now.
+      document.addEventListener("visibilitychange", () => this.drawHalted());
       this.drawHalted();
       if (video.error) this.fail();
 
@@ -301,15 +302,9 @@
 
     arrive() {
       const next = this.wanted;
-      if (next !== null && next !== this.target) {
-        this.wanted = null;
-        this.seek(next);
-        return;
-      }
-      this.wanted = null; // the frame itself is drawn once it is shown
-      this.moveHead(this.target);
-      // Now and then a browser shows the frame and does not report it.
-      setTimeout(() => this.drawHalted(), 150);
+      this.wanted = null;
+      if (next !== null && next !== this.target) return this.seek(next);
+      this.drawHalted(); // a seek within one frame shows no new one, so none is reported
     }
 
     step(by) {
@@ -320,14 +315,14 @@
 
     toggle() {
       if (!this.video.paused) return this.video.pause();
-      if (this.frame === this.count - 1) this.video.currentTime = 0;
+      if (this.frame === this.count - 1) this.seek(0);
       this.video.play().catch(() => this.showState());
     }
 
     // The clock of a video that halts may be ahead of its picture: set it to the frame shown.
     halt() {
       this.showState();
-      if (this.wanted === null) this.seek(this.frame);
+      if (this.wanted === null) this.seek(this.video.ended ? this.count - 1 : this.frame);
     }
 
     loop() {
@@ -350,28 +345,48 @@
 
     // ------------------------------------------------------------------------------- drawing
 
-    draw(frame) {
-      this.frame = frame;
-      for (const panel of this.panels) {
-        if (panel.context) panel.context.drawImage(this.video, 0, 0, ...panel.size);
-        this.drawBoxes(panel);
+    // Copy what the video shows, with the boxes of that very frame. The copy knows its own time,
+    // which may be later than the one reported; where there is no VideoFrame, that one has to do.
+    capture(reported) {
+      let copy = null;
+      try {
+        copy = new VideoFrame(this.video);
+      } catch {
+        // This browser has none: the picture comes from the video itself.
       }
-      this.layers.forEach((layer, i) => this.rows[i].now.replaceChildren(this.sentence(layer)));
-      const number = this.data.frames[frame];
-      const seconds = this.data.start + this.data.times[frame];
-      this.clock.textContent = `frame ${number} · ${seconds.toFixed(2)} s`;
-      this.ruler.setAttribute("aria-valuenow", number);
-      this.ruler.setAttribute("aria-valuetext", this.clock.textContent);
-      this.root.dataset.frame = frame;
-      if (this.wanted === null) this.moveHead(frame);
+      this.draw(copy ?? this.video, copy ? copy.timestamp / 1e6 : reported);
+      copy?.close();
     }
 
     // While nothing plays, the frame shown is that of the current time.
     drawHalted() {
       const video = this.video;
-      if (video.paused && !video.seeking && video.readyState >= 2) {
-        this.draw(this.frameAt(video.currentTime));
+      if (video.paused && !video.seeking && video.readyState >= 2) this.capture(video.currentTime);
+    }
+
+    draw(picture, time) {
+      const { videoWidth: width, videoHeight: height } = this.video;
+      for (const { context } of this.panels) {
+        const canvas = context.canvas;
+        if (canvas.width !== width || canvas.height !== height) {
+          [canvas.width, canvas.height] = [width, height];
+        }
+        context.drawImage(picture, 0, 0, width, height);
       }
+      // Half a millisecond, since times are rounded on their way through the file.
+      this.frame = this.root.dataset.frame = this.frameAt(time + 0.0005);
+      this.describe();
+    }
+
+    // Boxes, table and clock of the frame on the canvas.
+    describe() {
+      const frame = this.frame;
+      for (const panel of this.panels) this.drawBoxes(panel);
+      this.layers.forEach((layer, i) => this.rows[i].now.replaceChildren(this.sentence(layer)));
+      this.clock.textContent = this.moment(frame);
+      this.ruler.setAttribute("aria-valuenow", this.data.frames[frame]);
+      this.ruler.setAttribute("aria-valuetext", this.clock.textContent);
+      if (this.wanted === null) this.moveHead(frame);
     }
 
     drawBoxes(panel) {
@@ -438,7 +453,7 @@
       this.rows[i].name.setAttribute("aria-pressed", on);
       this.rows[i].cell.classList.toggle("off", !on);
       if (this.curves?.[i]) this.curves[i].style.display = on ? "" : "none";
-      this.draw(this.frame);
+      this.describe();
     }
 
     showKind(kind) {
@@ -452,12 +467,16 @@
       for (const panel of this.panels.splice(1)) panel.figure.remove();
       const groups = on ? this.groups : [null];
       groups.forEach((group, k) => {
-        const panel = k === 0 ? this.panels[0] : this.addPanel(document.createElement("canvas"));
+        const panel = this.panels[k] ?? this.addPanel();
         const belongs = (l) => group === null || l.kind === "gold" || l.group === group;
         panel.members = new Set(this.layers.flatMap((l, i) => (belongs(l) ? [i] : [])));
         panel.caption.textContent = group ?? "";
-        if (k > 0) panel.context = panel.picture.getContext("2d");
       });
+      const { canvas } = this.panels[0].context;
+      for (const { context } of this.panels.slice(1)) {
+        [context.canvas.width, context.canvas.height] = [canvas.width, canvas.height];
+        context.drawImage(canvas, 0, 0);
+      }
       this.splitButton?.setAttribute("aria-pressed", on);
       this.resize();
     }
@@ -482,21 +501,14 @@
       if (scale > 3) width = this.data.width * Math.floor(scale); // whole pixels stay crisp
       const height = Math.round(width / aspect);
       width = Math.round(width);
-      const changed = width !== this.panels[0].stage.clientWidth;
       const style = getComputedStyle(this.root);
       this.measure.font = `600 12px ${style.fontFamily}`;
       for (const panel of this.panels) {
         panel.stage.style.width = `${width}px`;
         panel.stage.style.height = `${height}px`;
         panel.overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
-        const { context, picture } = panel;
-        if (!context || (!changed && panel.size)) continue;
-        const density = Math.min(window.devicePixelRatio || 1, 2);
-        panel.size = [Math.round(width * density), Math.round(height * density)];
-        [picture.width, picture.height] = panel.size;
-        context.imageSmoothingEnabled = this.data.width >= 200;
       }
-      this.draw(this.frame);
+      this.describe();
     }
 
     fail() {
