@@ -7,6 +7,7 @@ work. Wrong input raises `InputError`, which ends here as one line and exit code
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_sft,
         add_grpo,
         add_predict,
+        add_plan,
         add_score,
         add_info,
         add_play,
@@ -46,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(args.argv)}")
     try:
         args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except InputError as error:
         print(f"stvgkit: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -103,6 +109,20 @@ def run_predict(args) -> None:
 
     out, scores, report = recipes.ask(args.argv)
     print(f"{scores.table()}\n\n{report}\nwrote {out}")
+
+
+def add_plan(commands) -> None:
+    _add_recipe_command(commands, "plan", "what a recipe needs, before it is started", run_plan)
+
+
+def run_plan(args) -> None:
+    from stvgkit.files import write_json
+    from stvgkit.plan import plan
+
+    needs, gpus, path = plan(args.argv)
+    print(needs.table(gpus))
+    if path:
+        write_json(path, needs.as_dict(gpus))
 
 
 def add_prepare(commands) -> None:

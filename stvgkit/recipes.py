@@ -48,6 +48,9 @@ class Task:
     think_noise: float = field(
         default=0.1, metadata={"help": "sft: how far off the first guesses are, in box sides"}
     )
+    launch: str | None = field(
+        default=None, metadata={"help": "plan: the accelerate configuration it is launched with"}
+    )
     train_vision: bool = field(
         default=True, metadata={"help": "train the vision part too (with LoRA: adapters on it)"}
     )
