@@ -150,3 +150,16 @@ class TestFiles:
         write_shapes(tmp_path, "test", 5)
         assert [path.stat().st_mtime_ns for path in kept] == before
         assert len(list(read_prepared(tmp_path / "test"))) == 5
+
+    def test_the_novel_split_is_reported_by_what_is_new(self, tmp_path):
+        from stvgkit.metrics import score_samples
+
+        samples = list(read_prepared(write_shapes(tmp_path, "novel", 12)))
+        for sample in samples:
+            assert NOVEL[sample.groups["new"]] in sample.query
+        groups = score_samples(samples, {}).groups["new"]
+        assert sum(row["samples"] for row in groups.values()) == len(samples)
+        assert set(groups) == {"colour", "shape", "event"}
+
+    def test_other_splits_hold_nothing_new(self, folder):
+        assert not [s for s in read_prepared(folder / "test") if "new" in s.groups]

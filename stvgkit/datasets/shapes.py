@@ -253,7 +253,8 @@ def write_shapes(
     """Write a split as H.264 files with a prepared annotation file; returns the latter's path.
 
     Videos that are there already are kept, so an interrupted run goes on where it was. `split` is
-    one of `SPLITS`; *novel* asks only for colours, shapes and events that the others never hold.
+    one of `SPLITS`; *novel* asks only for a colour, a shape or an event that the others never hold,
+    and its scores come apart by which of them is new (group `new`).
 
     >>> from stvgkit.datasets import read_prepared
     >>> path = write_shapes(getfixture("tmp_path"), "test", 2)
@@ -281,6 +282,9 @@ def _sample(name: str, video: Path, scene: Scene) -> Sample:
     steps = scene.tube
     tube = Tube(steps.frames * STRIDE, steps.boxes).interpolate()
     target = scene.things[scene.target]
+    looks = {"colour": target.colour, "shape": target.shape, "event": target.event}
+    new = [kind for kind, look in looks.items() if look == NOVEL[kind]]
+    groups = {"new": new[0]} if new else {}
     kinds = {"appears": "appears"} | dict.fromkeys(MOVES, "moves") | dict.fromkeys(RESIZES, "sizes")
     return Sample(
         id=name,
@@ -292,5 +296,5 @@ def _sample(name: str, video: Path, scene: Scene) -> Sample:
         window=Span(0, NUM_FRAMES - 1),
         span=tube.span,
         tube=tube,
-        groups={"event": kinds[target.event], "things": str(len(scene.things))},
+        groups={"event": kinds[target.event], "things": str(len(scene.things))} | groups,
     )
