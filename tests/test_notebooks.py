@@ -7,6 +7,7 @@ and solved.
 import ast
 import importlib
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -37,6 +38,10 @@ def code_cells(place: int) -> list[str]:
     cells = nbformat.reads(build.build(place, solutions=True), as_version=4).cells
     magic = re.compile(r"^(\s*)[!%].*$", re.MULTILINE)
     return [magic.sub(r"\1pass", cell.source) for cell in cells if cell.cell_type == "code"]
+
+
+def test_there_are_nine_lessons_in_their_order():
+    assert [name[:2] for name in NAMES] == [f"{number:02d}" for number in range(9)]
 
 
 def test_every_script_is_a_lesson_and_every_lesson_has_a_script():
@@ -73,10 +78,65 @@ def test_cells_are_short_and_have_ids_of_their_own(place):
 @each_notebook
 def test_lesson_has_parameters_exercises_and_a_way_to_the_next(place):
     cells = build.read_script(build.LESSONS[place])
-    assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) <= 1
-    assert sum(build.is_exercise(cell) for cell in cells) <= 4
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
+    assert 2 <= sum(build.is_exercise(cell) for cell in cells) <= 4
+    assert re.search(r"\*\*(You will|In this notebook you)", cells[0].source), "no goals"
     last = shipped(place).cells[-1].source
     assert f"{NAMES[(place + 1) % len(NAMES)]}.ipynb" in last
+
+
+@each_notebook
+def test_text_and_code_take_turns_and_no_text_is_a_wall(place):
+    cells, code_in_a_row = build.read_script(build.LESSONS[place]), 0
+    for cell in cells:
+        code_in_a_row = code_in_a_row + 1 if cell.cell_type == "code" else 0
+        assert code_in_a_row <= 4, cell.source
+        assert cell.cell_type == "code" or len(cell.source) < 1000, cell.source
+
+
+@each_notebook
+def test_colab_lends_a_gpu_to_the_lessons_that_train(place):
+    trains = any(re.search(r"^(?:\w+ = )?(?:sft|grpo)\($", code, re.M) for code in code_cells(place))
+    expected = {"accelerator": "GPU", "colab": {"gpuType": "T4"}} if trains else {}
+    found = shipped(place).metadata
+    assert {key: found[key] for key in ("accelerator", "colab") if key in found} == expected
+
+
+@each_notebook
+def test_ci_tries_every_exercise_unsolved_and_solved(place):
+    built = nbformat.reads(build.build(place, solutions=True), as_version=4).cells
+    asked = [cell.source for cell in build.read_script(build.LESSONS[place])]
+    for number, cell in enumerate(built):
+        if build.is_exercise(cell) and cell.source in asked:
+            check = asked[asked.index(cell.source) + 1]
+            assert built[number - 1].source == build.unsolved_trial(cell.source, check)
+            assert built[number + 1].source == check
+
+
+def test_trial_of_an_unsolved_exercise_fails_where_the_check_is_content():
+    exercise = "# solution\nanswer = 42"
+    asks = "from stvgkit.exercises import check_value\ncheck_value(answer, 42)"
+    exec(build.unsolved_trial(exercise, asks), {})
+    with pytest.raises(AssertionError, match="though nothing is solved"):
+        exec(build.unsolved_trial(exercise, "pass"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("name", ["04_sft", "06_grpo_with_trl"])
+def test_lessons_that_train_run_with_both_families_of_qwen(name, family, tmp_path):
+    """`MODEL` names a checkpoint of the family, random but whole: LoRA, processor, spaces."""
+    families = pytest.importorskip("families")
+    checkpoint = families.save_family(family, tmp_path / family)
+    code = "\n\n".join(code_cells(NAMES.index(name)))
+    code, changed = re.subn(r'^MODEL = "tiny"', f"MODEL = {str(checkpoint)!r}", code, flags=re.M)
+    assert changed == 1
+    (tmp_path / "lesson.py").write_text(code)
+    environment = os.environ | {"STVGKIT_SMOKE": "1", "PLOTLY_RENDERER": "json"}
+    done = subprocess.run(
+        [sys.executable, "lesson.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @each_notebook
@@ -163,6 +223,8 @@ def test_environment_file_has_the_bounds_of_the_package():
 def test_readme_shows_the_table_of_notebooks():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert build.readme_table() in readme, "run `make notebooks`"
+    for link in re.findall(r"(?:\(|/main/)(notebooks/[^)]+)\)", readme):
+        assert (ROOT / link).exists(), link
 
 
 def test_building_again_changes_nothing(tmp_path):

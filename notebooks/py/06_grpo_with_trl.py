@@ -20,8 +20,9 @@ from pathlib import Path
 MODEL = "tiny"  # on a GPU: "Qwen/Qwen3-VL-2B-Instruct" or "Qwen/Qwen2.5-VL-3B-Instruct"
 SMOKE = bool(os.environ.get("STVGKIT_SMOKE"))
 TRAIN, TEST, SFT_STEPS, STEPS = (1024, 64, 120, 12) if MODEL == "tiny" else (256, 32, 100, 100)
+LONGEST = 200 if MODEL == "tiny" else 400  # tokens of an answer
 if SMOKE:
-    TRAIN, TEST, SFT_STEPS, STEPS = 16, 8, 4, 2
+    TRAIN, TEST, SFT_STEPS, STEPS, LONGEST = 16, 8, 4, 2, 60
 WORK = Path(tempfile.mkdtemp()) if SMOKE else Path("work")
 
 # %%
@@ -124,13 +125,13 @@ print("before:", memory())
 RUN = WORK / f"grpo-{MODEL.split('/')[-1]}"
 if MODEL == "tiny":
     size = {"num_generations": 8, "per_device_train_batch_size": 8 if SMOKE else 32}
-    size |= {"max_completion_length": 60 if SMOKE else 200, "learning_rate": 3e-5, "beta": 0.0}
+    size |= {"learning_rate": 3e-5, "beta": 0.0}
 else:  # one completion at a time through the loss; two groups of 8 a step
     size = {"num_generations": 8, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 16}
-    size |= {"max_completion_length": 400, "learning_rate": 1e-5}
+    size |= {"learning_rate": 1e-5}
 grpo(
     policy, train_rows, RUN, max_steps=STEPS, save_steps=max(1, STEPS // 4),
-    lr_scheduler_type="constant", **quiet, **size,
+    lr_scheduler_type="constant", max_completion_length=LONGEST, **quiet, **size,
 )
 print("after: ", memory())
 
@@ -163,10 +164,10 @@ reward_curves(own)
 # The same test clips, answered by the model before and after its GRPO steps.
 
 # %%
-asking = {"batch_size": 32, "max_new_tokens": 200 if MODEL == "tiny" else 400}
 reports = {}
 for name, folder in (("before", START), ("after", RUN)):
-    predict(load(str(folder), **place), test_rows, RUN / f"{name}.jsonl", **asking)
+    grounder = load(str(folder), **place)
+    predict(grounder, test_rows, RUN / f"{name}.jsonl", batch_size=32, max_new_tokens=LONGEST)
     reports[name] = score(RUN / f"{name}.jsonl", test)
     shown = ", ".join(f"{k} {reports[name].metrics[k]:.3f}" for k in ("m_tIoU", "m_vIoU", "vIoU@0.3"))
     print(f"{name:7s} {reports[name].unparsed:3d} of {reports[name].samples} do not parse   {shown}")
