@@ -96,7 +96,8 @@ def test_text_and_code_take_turns_and_no_text_is_a_wall(place):
 
 @each_notebook
 def test_colab_lends_a_gpu_to_the_lessons_that_train(place):
-    trains = any(re.search(r"^(?:\w+ = )?(?:sft|grpo)\($", code, re.M) for code in code_cells(place))
+    call = re.compile(r"^(?:\w+ = )?(?:sft|grpo)\($", re.M)
+    trains = any(call.search(code) for code in code_cells(place))
     expected = {"accelerator": "GPU", "colab": {"gpuType": "T4"}} if trains else {}
     found = shipped(place).metadata
     assert {key: found[key] for key in ("accelerator", "colab") if key in found} == expected

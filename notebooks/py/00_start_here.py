@@ -185,5 +185,5 @@ check_calls(
 )
 
 # %% [markdown]
-# You now know how the notebooks work. If something did not: the issues of the repository
-# lists what people run into, and what helps.
+# You now know how the notebooks work. If something did not:
+# [TROUBLESHOOTING](../TROUBLESHOOTING.md) lists what people run into, and what helps.
