@@ -217,11 +217,12 @@ def measure_screen(browser, folder: Path, halts: int) -> dict:
         while not page.evaluate(resting):
             page.wait_for_timeout(5)
         start = time.perf_counter()
-        asked = page.evaluate(f"{PLAYER}.frameAt({PLAYER}.video.currentTime)")
-        number = -1
+        number, asked = -1, 0
         while number != asked and time.perf_counter() - start < 10:
             number, boxed = read_screen(page)
             apart.append(abs(number - boxed))
+            # Asked again each time: a pause seeks once more, to the frame it was seen on.
+            asked = page.evaluate(f"{PLAYER}.frameAt({PLAYER}.video.currentTime)")
         waits.append(time.perf_counter() - start if number == asked else np.inf)
     page.close()
     return result | {

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from browser import FLAGS, require_browser
 
-from stvgkit.answers import CoordinateSpace
+from stvgkit.answers import CoordinateSpace, parse_answer
 from stvgkit.players import show_player
 from stvgkit.plots import viou_histogram
 from stvgkit.rewards import score_answer
@@ -153,6 +153,36 @@ def check_lab(page) -> None:
     assert len(set(seen)) == len(moves)
 
 
+def check_dragging(page) -> None:
+    """Drag the predicted box by the mouse, down a little: text and rewards must follow."""
+    textarea = page.locator("textarea[rows='6']")
+    before = parse_answer(textarea.input_value(), SPACE)
+    frame = int(before.pred.frames[0])
+    picture = page.locator("svg[onpointerdown]")
+    place = picture.bounding_box()
+    x1, y1, x2, y2 = before.pred.at([frame]).boxes[0]
+    x = place["x"] + (x1 + x2) / 2 * place["width"]
+    y = place["y"] + (y1 + y2) / 2 * place["height"]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for k in range(1, 6):
+        page.mouse.move(x, y + 0.02 * k * place["height"])
+    page.mouse.up()
+    page.mouse.move(x, y)  # the button is up: this must not count
+    wanted = before.pred.boxes + [0, 0.1, 0, 0.1]
+    end = time.monotonic() + 20
+    while True:
+        text = textarea.input_value()
+        now = parse_answer(text, SPACE)
+        total = score_answer(text, TARGET, SPACE).total
+        moved = np.allclose(now.pred.boxes, wanted, atol=0.004)
+        if moved and np.isclose(shown_numbers(page)[-1], total, atol=6e-4):
+            break
+        assert time.monotonic() < end, (now.pred.boxes, wanted, shown_numbers(page), total)
+        page.wait_for_timeout(50)
+    np.testing.assert_array_equal(now.think.boxes, before.think.boxes)
+
+
 def check_player(page) -> None:
     player = page.frame_locator("iframe[title='Video with boxes']")
     player.locator(".stvg-player[data-frame]").wait_for()
@@ -170,6 +200,7 @@ def test_jupyterlab(page, folder, root):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         check_lab(page)
+        check_dragging(page)
         page.locator("iframe[title='Video with boxes']").scroll_into_view_if_needed()
         check_player(page)
         shots = root / "out" / "screenshots"
@@ -183,6 +214,7 @@ def test_voila(page, folder):
     with serving("voila", folder, "--Voila.ip=127.0.0.1", "lab.ipynb") as address:
         page.goto(address)
         check_lab(page)
+        check_dragging(page)
         check_player(page)
 
 

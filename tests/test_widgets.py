@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import time
 
 import numpy as np
 import pytest
 
 from stvgkit.answers import CoordinateSpace, explain_answer, format_answer, parse_answer
 from stvgkit.datasets import Sample
+from stvgkit.datasets.shapes import render, scene_of
 from stvgkit.errors import InputError
 from stvgkit.rewards import score_answer
 from stvgkit.rows import ClipFormat
@@ -103,6 +106,66 @@ def test_sliding_a_box_moves_one_frame_or_all(lab):
     check_shown(lab)
 
 
+def point(lab: RewardLab, phase: str, x: float, y: float) -> None:
+    """What the picture's handler writes: where the pointer is, in parts of the picture."""
+    lab.pointer.value = f"{phase} {x:.4f} {y:.4f} {time.monotonic_ns()}"
+
+
+def test_dragging_moves_a_box_or_its_edges(lab):
+    lab.frame.value = 4
+    x1, y1, x2, y2 = before = lab.answer.pred.at([4]).boxes[0]
+    others = lab.answer.pred.boxes.copy()
+    lab.scope.value = "this frame"
+    middle = (x1 + x2) / 2, (y1 + y2) / 2
+    point(lab, "any", *middle)
+    point(lab, "move", middle[0] + 0.3, middle[1])  # and back: a drag has no memory of its way
+    point(lab, "move", middle[0] + 0.1, middle[1] - 0.05)
+    after = lab.answer.pred.at([4]).boxes[0]
+    assert after == pytest.approx(before + [0.1, -0.05, 0.1, -0.05], abs=0.011)
+    assert (lab.answer.pred.boxes != others).any(axis=1).sum() == 1
+    check_shown(lab)
+    lab.preset.value, lab.scope.value = "right time, loose boxes", "all frames"
+    before, others = lab.answer.pred.at([4]).boxes[0], lab.answer.pred.boxes.copy()
+    point(lab, "any", before[2] - 0.005, (before[1] + before[3]) / 2)
+    point(lab, "move", before[2] - 0.105, 0.9)
+    assert lab.answer.pred.at([4]).boxes[0] == pytest.approx(before - [0, 0, 0.1, 0], abs=0.011)
+    assert (lab.answer.pred.boxes[:, 2] < others[:, 2]).all()
+    check_shown(lab)
+
+
+def test_a_box_dragged_to_the_rim_keeps_its_size_and_its_edges_may_cross(lab):
+    lab.frame.value = 4
+    before = lab.answer.pred.at([4]).boxes[0]
+    point(lab, "any", *(before[:2] + before[2:]) / 2)
+    point(lab, "move", 5.0, -5.0)
+    after = lab.answer.pred.at([4]).boxes[0]
+    assert after[2] == 1 and after[1] == 0
+    assert after[2:] - after[:2] == pytest.approx(before[2:] - before[:2], abs=0.011)
+    point(lab, "any", after[0], after[3] / 2)
+    point(lab, "move", 2.0, after[3] / 2)
+    x1, _, x2, _ = lab.answer.pred.at([4]).boxes[0]
+    assert x1 == x2 == 1
+    check_shown(lab)
+
+
+def test_shift_takes_the_think_box_and_a_miss_takes_nothing(lab):
+    lab.frame.value = 4
+    box, pred = lab.answer.think.at([4]).boxes[0], lab.answer.pred.boxes.copy()
+    point(lab, "think", *(box[:2] + box[2:]) / 2)
+    point(lab, "move", *(box[:2] + box[2:]) / 2 + 0.1)
+    assert lab.answer.think.at([4]).boxes[0] == pytest.approx(box + 0.1, abs=0.011)
+    assert (lab.answer.pred.boxes == pred).all()
+    text = lab.text.value
+    point(lab, "any", 0.95, 0.95)
+    point(lab, "move", 0.5, 0.5)
+    lab.pointer.value = "move nan inf 3"
+    lab.pointer.value = HOSTILE
+    lab.text.value = HOSTILE
+    point(lab, "any", 0.5, 0.5)
+    point(lab, "move", 0.6, 0.6)
+    assert lab.text.value == HOSTILE and text != HOSTILE
+
+
 def test_typed_text_sets_the_sliders_or_is_explained(lab):
     lab.text.value = (
         "<time> 1 - 2 </time><think_bbox> 1. [1, 2, 3, 4], 2. [5, 6, 7, 8] </think_bbox>"
@@ -129,7 +192,8 @@ def test_hostile_text_is_escaped_everywhere(sample, lab):
         "advantages": [0, 0],
     }
     inspector = GroupInspector([group], [sample], FORMAT)
-    for widget in (lab.verdict, lab.children[0], inspector.table, inspector.reading):
+    parts = (lab.verdict, lab.children[0], inspector.course, inspector.table, inspector.reading)
+    for widget in parts:
         assert "<script" not in widget.value and "<img" not in widget.value
         assert "<b>format" not in widget.value
 
@@ -160,7 +224,7 @@ def test_group_inspector_steps_through_training(sample, tmp_path):
     path.write_text("\n".join(map(json.dumps, lines)))
     inspector = GroupInspector(path, [sample], FORMAT)
     first = inspector.table.value
-    assert "step 10" in first and first.count("<tr") == 4
+    assert "step 10, group 1 of 2" in inspector.course.value and first.count("<tr") == 4
     for value in lines[1]["advantages"]:
         assert f"{value:+.2f}" in first
     inspector.completion.value = 2
@@ -171,9 +235,38 @@ def test_group_inspector_steps_through_training(sample, tmp_path):
     assert "srcdoc" in inspector.player.value and "What 3 wrote" in inspector.player.value
     inspector.step.value = 1
     assert inspector.player.value == ""
-    assert "step 20" in inspector.table.value and inspector.table.value.count("<tr") == 3
-    assert "teaches nothing" in inspector.table.value
+    assert "step 20" in inspector.course.value and inspector.table.value.count("<tr") == 3
+    assert "teaches nothing" in inspector.course.value
     assert len(inspector.completion.options) == 2
+
+
+def test_shipped_log_is_stepped_through_in_the_order_of_training(root, tmp_path):
+    log = root / "data_samples" / "logs" / "groups.jsonl"
+    groups = [json.loads(line) for line in log.read_text().splitlines()]
+    wanted = {int(group["id"][-5:]) for group in groups if group["step"] in (1, 24)}
+    some = sorted(wanted)[:2] + sorted(wanted)[-1:]
+    samples = []
+    for number in some:
+        scene = scene_of("train", number)
+        path = tmp_path / f"{number}.mp4"
+        write_video(path, render(scene), 8.0)
+        tube = Tube(scene.tube.frames * 4, scene.tube.boxes).interpolate()
+        name = f"shapes-train-{number:05d}"
+        samples.append(Sample(name, scene.query, path, 64, 64, 8.0, Span(0, 28), tube.span, tube))
+    inspector = GroupInspector(log, samples, FORMAT)
+    assert inspector.step.max == 2
+    seen = []
+    for inspector.step.value in range(3):
+        group = inspector.group
+        seen.append(group["step"])
+        assert inspector.table.value.count("<tr") == 9
+        assert html.escape(scene_of("train", int(group["id"][-5:])).query) in inspector.table.value
+        target, space = inspector.clip.target, inspector.clip.space
+        again = [score_answer(text, target, space).total for text in group["completions"]]
+        assert again == pytest.approx(group["total"], abs=1e-3)
+    assert seen == sorted(seen)
+    inspector.sample.value = samples[0].id
+    assert inspector.step.max == 0 and inspector.group["id"] == samples[0].id
 
 
 @pytest.mark.parametrize(
