@@ -5,8 +5,10 @@ fake tensors, on the meta device), so that neither memory nor time depends on it
 are real: token numbers, grids and masks decide which way a model's code goes. PyTorch's own
 autograd and checkpointing run, so the peak is that of the code, not of a formula about it.
 
-    with Meter() as meter:
+    with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
+    with Meter() as meter:
+        meter.adopt(model)
         model(**inputs).loss.backward()
     meter.peak
 """
@@ -28,8 +30,9 @@ _INDEX = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 class Meter(TorchDispatchMode):
     """Bytes of all tensors made under it: `live` now, and at most, `peak`.
 
+    >>> layer = torch.nn.Linear(1000, 1000, bias=False, device="meta")
     >>> with Meter() as meter:
-    ...     layer = torch.nn.Linear(1000, 1000, bias=False)
+    ...     meter.adopt(layer)
     ...     loss = layer(torch.randn(10, 1000)).sum()
     ...     loss.backward()
     >>> meter.live >= 2 * 4_000_000, layer.weight.grad.shape
@@ -41,6 +44,25 @@ class Meter(TorchDispatchMode):
         self.live = self.peak = 0
         self._storages: dict[int, weakref.ref] = {}
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def adopt(self, module: torch.nn.Module) -> None:
+        """Count the weights of a module on the meta device, and let it compute with them."""
+        adopted: dict[int, torch.Tensor] = {}
+        for part in module.modules():
+            for kept in (part._parameters, part._buffers):
+                for name, tensor in kept.items():
+                    if tensor is None or tensor.device.type != "meta":
+                        continue
+                    if id(tensor) not in adopted:  # tied weights stay one
+                        adopted[id(tensor)] = self._adopted(tensor)
+                    kept[name] = adopted[id(tensor)]
+
+    def _adopted(self, tensor: torch.Tensor) -> torch.Tensor:
+        fake = FakeTensor(self._fake, tensor.detach(), torch.device("cpu"))
+        self._note(fake)
+        if isinstance(tensor, torch.nn.Parameter):
+            return torch.nn.Parameter(fake, requires_grad=tensor.requires_grad)
+        return fake
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

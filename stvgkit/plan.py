@@ -196,7 +196,7 @@ def make_plan(recipe, method, task, model, args, video=(1280, 720), seconds=None
     launch = Launch.read(task.launch)
 
     dtype = _dtype(model.dtype, config)
-    with Meter() as meter:
+    with torch.device("meta"):
         network = AutoModelForImageTextToText.from_config(
             config, dtype=dtype, attn_implementation=model.attn_implementation or "sdpa"
         )
@@ -204,12 +204,15 @@ def make_plan(recipe, method, task, model, args, video=(1280, 720), seconds=None
     temperature = getattr(args, "temperature", 1.0)
     add_fused_lm_head(network, temperature, outputs=("log_probs", "entropy"))
     grounder = Grounder(model.model_name_or_path, network, processor, clip_format)
-    with meter:
-        adapter = recipes.adapter_of(task, model, grounder)
-        if adapter is not None:
-            from peft import get_peft_model
+    adapter = recipes.adapter_of(task, model, grounder)
+    if adapter is not None:
+        from peft import get_peft_model
 
+        with torch.device("meta"):
             network = get_peft_model(network, adapter, autocast_adapter_dtype=False)
+    meter = Meter()
+    with meter:
+        meter.adopt(network)
     if args.gradient_checkpointing:
         network.gradient_checkpointing_enable({"use_reentrant": bool(four_bit)})
         if adapter is not None:
