@@ -162,6 +162,8 @@ def is_trained(out: Path) -> bool:
 def _run(trainer, grounder: Grounder, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     trainer.add_callback(OnlyFinite())
+    if trainer.args.fp16:
+        widen(trainer.model)
     try:
         trainer.train(resume_from_checkpoint=last_checkpoint(out))
         trainer.save_model(str(out))  # on every process, since each may hold a part
@@ -177,6 +179,16 @@ def _run(trainer, grounder: Grounder, out: Path) -> Path:
         # Written last: it marks the run as finished.
         write_json(out / "log.json", trainer.state.log_history)
     return out
+
+
+def widen(model) -> None:
+    """Keep what is trained in 32 bits, as loss scaling (fp16) asks for.
+
+    TRL keeps the adapter of a 4-bit model in bf16, whose gradients the scaler cannot unscale.
+    """
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
 
 
 # How libraries that write weights say that the disk is full.
