@@ -62,9 +62,9 @@ _GRPO = {
     "max_steps": 24,
     "save_steps": 8,
 }
-FULL = Budget({"train": 1024, "test": 256}, _SFT, _GRPO)
+FULL = Budget({"train": 1024, "test": 256, "novel": 128}, _SFT, _GRPO)
 SMOKE = Budget(
-    {"train": 64, "test": 16},
+    {"train": 64, "test": 16, "novel": 8},
     _SFT | {"per_device_train_batch_size": 8, "max_steps": 4, "save_steps": 2},
     _GRPO | {"per_device_train_batch_size": 16, "max_steps": 2, "save_steps": 1},
 )
@@ -74,42 +74,57 @@ def run(out: Path, *, seed: int = 0, smoke: bool = False) -> dict:
     """Do every step that is not done yet, print the table, and return what `metrics.json` holds."""
     from stvgkit.models import TINY, load
     from stvgkit.report import write_report
-    from stvgkit.rows import plan_row
     from stvgkit.training import grpo, sft
 
     out, budget = Path(out), SMOKE if smoke else FULL
     claim_folder(out, {"seed": seed, "smoke": smoke, "budget": budget.__dict__})
-    train, test = (
-        list(read_prepared(write_shapes(out / "data", split, count, progress=True)))
-        for split, count in budget.clips.items()
-    )
-    base = load(TINY)
-    train_rows = [plan_row(sample, base.clip_format) for sample in train]
+    train, test, novel = (read_split(out, *split) for split in budget.clips.items())
 
-    rows = {"centre": measured(out / "centre", lambda folder: centre_report(test))}
-    rows["base"] = measured(out / "base", lambda folder: evaluate(base, test, folder))
+    def tuned(trainer: Callable, base: str, settings: dict) -> Callable[[Path], Report]:
+        """The work of one training step: start at `base`, train, answer the test clips."""
+        return lambda folder: evaluate(
+            tune(trainer, base, train, folder, seed=seed, **settings), test, folder
+        )
 
-    def tune(trainer, grounder, settings):
-        def work(folder: Path) -> Report:
-            trained = trainer(grounder, train_rows, folder, seed=seed, **settings)
-            return evaluate(load(str(trained)), test, folder)
-
-        return work
-
-    rows["sft"] = measured(out / "sft", tune(sft, base, budget.sft))
-    tuned = load(str(out / "sft"))
-    rows["grpo"] = measured(out / "grpo", tune(grpo, tuned, budget.grpo))
-
+    rows = {
+        "centre": measured(out / "centre", lambda folder: centre_report(test)),
+        "base": measured(out / "base", lambda folder: evaluate(load(TINY), test, folder)),
+        "sft": measured(out / "sft", tuned(sft, TINY, budget.sft)),
+        "grpo": measured(out / "grpo", tuned(grpo, str(out / "sft"), budget.grpo)),
+    }
+    unseen = {
+        step: measured(
+            out / step / "novel", lambda folder: evaluate(load(str(folder.parent)), novel, folder)
+        )
+        for step in ("sft", "grpo")
+    }
     metrics = {
         "seed": seed,
         "protocol": "default",
         "rows": rows,
+        "novel": unseen,
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
     write_json(out / "metrics.json", metrics)
     write_report(out, metrics, test)
-    print(f"\n{table(rows)}\n\nwrote {out / 'metrics.json'} and {out / 'report.html'}")
+    print(f"\n{table(rows)}\n\ncolours, shapes and motions held out of training:\n{table(unseen)}")
+    print(f"\nwrote {out / 'metrics.json'} and {out / 'report.html'}")
     return metrics
+
+
+def read_split(out: Path, split: str, count: int) -> list[Sample]:
+    """The first `count` clips of a split of shapes, written where they are not there yet."""
+    return list(read_prepared(write_shapes(out / "data", split, count, progress=True)))
+
+
+def tune(trainer: Callable, base: str, samples: Sequence[Sample], folder: Path, **settings):
+    """Train the model named `base` on samples with `sft` or `grpo`, and load the result."""
+    from stvgkit.models import load
+    from stvgkit.rows import plan_row
+
+    grounder = load(base)
+    rows = [plan_row(sample, grounder.clip_format) for sample in samples]
+    return load(str(trainer(grounder, rows, folder, **settings)))
 
 
 def claim_folder(out: Path, settings: dict) -> None:

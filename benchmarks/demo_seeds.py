@@ -1,0 +1,145 @@
+"""Is GRPO's gain its own? The demo on several seeds, and SFT that goes on for as long instead.
+
+For each seed: `stvgkit demo`, then the same SFT continued from its checkpoint for as many steps as
+fit into the time that GRPO trained ("SFT for as long", the baseline). Prints every row's mean and
+standard deviation over the seeds, the gains seed by seed, seconds and peak memory; `--write FILE`
+puts the same into a page. Goes on where it was.
+Run: python benchmarks/demo_seeds.py [--seeds 0 1 2]
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from stvgkit import demo
+from stvgkit.files import replacing
+from stvgkit.training import sft
+
+LONGER = "longer"
+ROWS = {
+    "centre": demo.ROWS["centre"],
+    "base": demo.ROWS["base"],
+    "sft": demo.ROWS["sft"],
+    LONGER: "SFT for as long as SFT + GRPO",
+    "grpo": demo.ROWS["grpo"],
+}
+
+
+def run_seed(out: Path, seed: int, smoke: bool) -> dict:
+    """The rows of one seed, with `longer` among them."""
+    command = [sys.executable, "-m", "stvgkit", "demo", "--out", str(out), "--seed", str(seed)]
+    subprocess.run(command + ["--smoke"] * smoke, check=True)
+    metrics = json.loads((out / "metrics.json").read_text())
+    rows = metrics["rows"]
+    rows[LONGER] = demo.measured(out / LONGER, lambda folder: longer(out, folder, seed, smoke))
+    return {row: rows[row] for row in ROWS} | {"novel": metrics["novel"]}
+
+
+def longer(out: Path, folder: Path, seed: int, smoke: bool):
+    """SFT goes on from its checkpoint, for the seconds that GRPO trained."""
+    budget = demo.SMOKE if smoke else demo.FULL
+    share = train_seconds(out / "grpo") / train_seconds(out / "sft")
+    settings = budget.sft | {"max_steps": max(1, round(share * budget.sft["max_steps"]))}
+    train, test = (demo.read_split(out, split, budget.clips[split]) for split in ("train", "test"))
+    model = demo.tune(sft, str(out / "sft"), train, folder, seed=seed + 1000, **settings)
+    return demo.evaluate(model, test, folder)
+
+
+def train_seconds(folder: Path) -> float:
+    """How long a training step took, without loading and evaluation."""
+    log = json.loads((folder / "log.json").read_text())
+    return sum(line.get("train_runtime", 0.0) for line in log)
+
+
+def reward_at_start(out: Path) -> float:
+    """The mean of R_s = R_spa(think) + R_spa(pred) in the first quarter of GRPO's steps."""
+    log = json.loads((out / "grpo" / "log.json").read_text())
+    rewards = [line[key] for line in log if (key := "rewards/spatial_reward/mean") in line]
+    return float(np.mean(rewards[: max(1, len(rewards) // 4)]))
+
+
+def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
+    """What was measured, as Markdown."""
+    budget = demo.SMOKE if smoke else demo.FULL
+    head = [*demo.METRICS, "unparsed", "seconds"]
+    lines = [
+        "# Results of the demo",
+        "",
+        f"`python benchmarks/demo_seeds.py --seeds {' '.join(map(str, seeds))}`: "
+        f"{budget.clips['test']} test clips, protocol *default*, mean ± standard deviation over "
+        f"{len(seeds)} seeds; scores in per cent. The shipped base model is the same for all; the "
+        "seeds differ in the order of the data and in what GRPO samples.",
+        "",
+        f"| | {' | '.join(head)} |",
+        "| --- |" + " --- |" * len(head),
+    ]
+    lines += [_line(name, [rows[row] for rows in results], head) for row, name in ROWS.items()]
+    lines += ["", "## Gain of SFT + GRPO, seed by seed", ""]
+    lines += [f"| over | {' | '.join(demo.METRICS)} |", "| --- |" + " --- |" * len(demo.METRICS)]
+    for row in ("sft", LONGER):
+        gains = [
+            [100 * (rows["grpo"][name] - rows[row][name]) for rows in results]
+            for name in demo.METRICS
+        ]
+        cells = (
+            f"{np.mean(gain):+.1f} ± {_spread(gain):.1f} ({', '.join(f'{g:+.1f}' for g in gain)})"
+            for gain in gains
+        )
+        lines.append(f"| {ROWS[row]} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"## Colours, shapes and motions held out of training ({budget.clips['novel']} clips)",
+        "",
+        f"| | {' | '.join(head)} |",
+        "| --- |" + " --- |" * len(head),
+    ]
+    for row in ("sft", "grpo"):
+        lines.append(_line(ROWS[row], [rows["novel"][row] for rows in results], head))
+    total = [sum(rows[row]["seconds"] for row in demo.ROWS) for rows in results]
+    starts = [reward_at_start(out / f"seed{seed}") for seed in seeds]
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    lines += [
+        "",
+        f"Training and evaluation of the four rows: {_mean(total, 1)} s. Mean spatial reward "
+        f"R_s in GRPO's first quarter: {_mean(starts, 2)}. "
+        + (f"Peak memory of `stvgkit demo`: {peak:.1f} GiB." if peak > 0.5 else ""),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _line(name: str, rows: list[dict], head: list[str]) -> str:
+    columns = ([row[key] * (100 if key in demo.METRICS else 1) for row in rows] for key in head)
+    digits = [1 if key in demo.METRICS else 0 for key in head]
+    return f"| {name} | {' | '.join(map(_mean, columns, digits))} |"
+
+
+def _mean(values: list[float], digits: int) -> str:
+    return f"{np.mean(values):.{digits}f} ± {_spread(values):.{digits}f}"
+
+
+def _spread(values: list[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("out/seeds"), help="folder for the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--smoke", action="store_true", help="the demo's smallest size")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page here as well")
+    args = parser.parse_args()
+    results = [run_seed(args.out / f"seed{seed}", seed, args.smoke) for seed in args.seeds]
+    text = page(args.out, args.seeds, results, args.smoke)
+    print(text)
+    if args.write:
+        with replacing(args.write) as file:
+            file.write(text)
+
+
+if __name__ == "__main__":
+    main()
