@@ -139,10 +139,10 @@ print("after: ", memory())
 # Long runs are interrupted. Run the cell again and it goes on from the last checkpoint; a run that
 # is finished is not run twice (delete its folder to train anew).
 #
-# On a T4 we keep the weights in 16 bits: 2 billion of them fit. In 4 bits more would fit, but TRL
-# 1.16 keeps adapters on 4-bit weights in bf16, which the fp16 gradient scaler of a T4 refuses
-# (`"_amp_foreach_non_finite_check_and_unscale_cuda" not implemented for 'BFloat16'`, TRL issue
-# 4901). GPUs that have bf16 know no such trouble.
+# On a T4 we keep the weights in 16 bits: 2 billion of them fit. In 4 bits more would fit (recipe
+# `t4-grpo`; it needs `bitsandbytes`). Mind the traps there: a T4 has no bf16, and TRL keeps adapters
+# on 4-bit weights in bf16, whose gradients the scaler of fp16 refuses (TRL issue 4901). What is
+# trained must be in 32 bits then.
 #
 # ## 4 · Your curves
 
@@ -156,8 +156,9 @@ reward_curves(own)
 # %% [markdown]
 # Each reward by itself, with a band of one standard deviation; then their sum; then the run's pulse:
 # the share of groups without spread, and of completions that were cut off. The loss is not drawn; it
-# says nothing (notebook 05). A dozen steps say little either: the bands are far wider than what
-# changes.
+# says nothing (notebook 05). A dozen steps say little either: compare what changes with how wide the
+# bands are. And where the *spatial* curve lies below 0, every frame that meets the event costs: trap
+# 2 of notebook 03, live.
 #
 # ### Before and after
 #
@@ -200,10 +201,10 @@ print(f"SHIPPED, not your run: {len(log)} steps, {len(groups)} groups of {len(gr
 reward_curves(log)
 
 # %% [markdown]
-# Read from top to bottom. *Format* and *consistency* are the first to move, for they are the easiest
-# to mend. *Spatial* has the widest band: it carries most of the sum's spread, and so most of what is
-# learned. *Think* stays small: it pays for the little that the second list adds. In numbers, first
-# against last quarter:
+# Read it from top to bottom, and ask of each curve whether it moves by more than its band is wide.
+# *Format* and *consistency* are the easiest to mend. *Spatial* tends to have the widest band: it
+# carries most of the sum's spread, and so most of what is learned. *Think* can only pay for what the
+# second list adds to the first. In numbers, the first quarter of the steps against the last:
 
 # %%
 quarter = max(1, len(log) // 4)
