@@ -214,7 +214,8 @@ def make_plan(recipe, method, task, model, args, video=(1280, 720), seconds=None
     with meter:
         meter.adopt(network)
     if args.gradient_checkpointing:
-        network.gradient_checkpointing_enable({"use_reentrant": bool(four_bit)})
+        renamed = getattr(network, "activation_checkpointing_enable", None)  # its newer name
+        (renamed or network.gradient_checkpointing_enable)({"use_reentrant": False})
         if adapter is not None:
             network.enable_input_require_grads()
 

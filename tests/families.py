@@ -65,9 +65,9 @@ def _text(tokenizer, **more) -> dict:
     return TEXT | dict(vocab_size=len(tokenizer)) | ids | more
 
 
-def qwen2_5_vl(tokenizer, **sizes):
+def qwen2_5_vl(tokenizer, text=None, vision=None):
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
-    vision = dict(
+    seeing = dict(
         depth=2,
         hidden_size=32,
         intermediate_size=64,
@@ -77,8 +77,8 @@ def qwen2_5_vl(tokenizer, **sizes):
         fullatt_block_indexes=[1],
     )
     config = hf.Qwen2_5_VLConfig(
-        text_config=_text(tokenizer, rope_parameters=rope),
-        vision_config=vision,
+        text_config=_text(tokenizer, rope_parameters=rope) | (text or {}),
+        vision_config=seeing | (vision or {}),
         **_special(tokenizer),
     )
     processor = hf.Qwen2_5_VLProcessor(
@@ -151,6 +151,64 @@ def idefics3(tokenizer):
         chat_template=chat_template("idefics3"),
     )
     return hf.Idefics3ForConditionalGeneration(config), processor
+
+
+# What the published configurations say of each model, and how many parameters its weights have.
+_SEEING = dict(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, patch_size=14)
+_SEEING |= dict(fullatt_block_indexes=[7, 15, 23, 31], window_size=112)
+PUBLISHED = {
+    "Qwen2.5-VL-3B": (
+        "qwen2_5_vl",
+        dict(hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, vocab_size=151936)
+        | dict(num_attention_heads=16, num_key_value_heads=2),
+        _SEEING | dict(out_hidden_size=2048),
+        3_754_622_976,
+    ),
+    "Qwen2.5-VL-7B": (
+        "qwen2_5_vl",
+        dict(hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, vocab_size=152064)
+        | dict(num_attention_heads=28, num_key_value_heads=4, tie_word_embeddings=False),
+        _SEEING | dict(out_hidden_size=3584),
+        8_292_166_656,
+    ),
+    "Qwen3-VL-2B": (
+        "qwen3_vl",
+        dict(hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, vocab_size=151936)
+        | dict(num_attention_heads=16, num_key_value_heads=8, head_dim=128),
+        dict(depth=24, hidden_size=1024, intermediate_size=4096, num_heads=16)
+        | dict(num_position_embeddings=2304, deepstack_visual_indexes=[5, 11, 17])
+        | dict(out_hidden_size=2048),
+        2_127_532_032,
+    ),
+    "Qwen3-VL-8B": (
+        "qwen3_vl",
+        dict(hidden_size=4096, intermediate_size=12288, num_hidden_layers=36, vocab_size=151936)
+        | dict(num_attention_heads=32, num_key_value_heads=8, head_dim=128)
+        | dict(tie_word_embeddings=False),
+        dict(depth=27, hidden_size=1152, intermediate_size=4304, num_heads=16)
+        | dict(num_position_embeddings=2304, deepstack_visual_indexes=[8, 16, 24])
+        | dict(out_hidden_size=4096),
+        8_767_123_696,
+    ),
+}
+
+
+def save_published(name: str, folder: Path) -> int:
+    """Write the configuration and processor of a published size; returns its parameters' number."""
+    family, text, vision, parameters = PUBLISHED[name]
+    sections = {"qwen2_5_vl": [16, 24, 24], "qwen3_vl": [24, 20, 20]}
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections[family]}
+    if family == "qwen3_vl":
+        rope |= {"rope_theta": 5e6, "mrope_interleaved": True}
+    with torch.device("meta"):
+        model, processor = FAMILIES[family](
+            qwen_tokenizer(), text=text | {"rope_parameters": rope}, vision=vision
+        )
+    model.config.tie_word_embeddings = text.get("tie_word_embeddings", True)
+    model.config.dtype = torch.bfloat16
+    model.config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return parameters
 
 
 FAMILIES = {"qwen2_5_vl": qwen2_5_vl, "qwen3_vl": qwen3_vl, "idefics3": idefics3}
