@@ -514,7 +514,8 @@
     fail() {
       const stage = this.panels[0].stage;
       if (stage.querySelector(".broken")) return;
-      add(stage, "p", { class: "broken" }, "This browser cannot play H.264 video.");
+      const why = "this browser does not play H.264, or the page around forbids embedded video";
+      add(stage, "p", { class: "broken" }, `The video cannot be shown: ${why}.`);
     }
 
     // ------------------------------------------------------------------------------- pointer, keys

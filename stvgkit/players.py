@@ -71,7 +71,9 @@ class Player:
         document = html.escape(self.html())
         return (
             f'<iframe srcdoc="{document}" sandbox="allow-scripts" title="Video with boxes" '
-            f'style="width: 100%; height: {_frame_height(self.data)}px; border: 0"></iframe>'
+            f'style="width: 100%; height: {_frame_height(self.data)}px; border: 0">'
+            # Seen where a front end takes the frame away, as JupyterLab does in such notebooks.
+            "Trust this notebook, or run this cell, to see the box player.</iframe>"
         )
 
     def __repr__(self) -> str:

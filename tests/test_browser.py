@@ -6,6 +6,7 @@ so a screenshot tells which frame is shown, whatever the player believes.
 
 from __future__ import annotations
 
+import html
 import io
 import time
 from fractions import Fraction
@@ -177,6 +178,33 @@ def test_the_drawn_box_sits_on_the_shape(clip, visit, shots, scale):
         shape = extent(bright)
         assert np.abs(gold_rectangle(boxed) - shape).max() <= 2
     page.screenshot(path=shots / f"player-{scale}x.png")
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("size", [(64, 64), (1920, 1080)])
+def test_the_drawn_box_sits_on_the_shape_of_any_source(tmp_path, visit, shots, size, scale):
+    """The smallest and the largest source, 400 pixels wide, on a dark page."""
+    (width, height), path = size, tmp_path / "clip.mp4"
+    frames = np.full((8, height, width, 3), 30, np.uint8)
+    corners = []
+    for i, frame in enumerate(frames):
+        x, y = width * (10 + 4 * i) // 64, height * (20 + i) // 64
+        corners.append((x, y, x + width * 20 // 64, y + height * 24 // 64))
+        frame[y : corners[-1][3], x : corners[-1][2]] = 230
+    write_video(path, frames, 8, crf=8)
+    gold = Tube(np.arange(8), np.array(corners) / ([width, height] * 2))
+    page = visit(show_player(path, gold=gold).html(), width=400, scale=scale, color_scheme="dark")
+    for frame in (0, 3, 7):
+        page.evaluate(f"{ROOT}.player.seek({frame})")
+        settle(page)
+        boxed = stage_picture(page)
+        page.keyboard.press("g")
+        bright = stage_picture(page).mean(axis=2) > 125
+        page.keyboard.press("g")
+        rim = 8 * scale  # the page shows through at the stage's round corners
+        bright[:rim] = bright[-rim:] = bright[:, :rim] = bright[:, -rim:] = False
+        assert np.abs(gold_rectangle(boxed) - extent(bright)).max() <= 2
+    page.screenshot(path=shots / f"player-{width}-at-400-{scale}x.png")
 
 
 def test_shown_frame_is_drawn_frame_when_stepped_and_scrubbed(clip, visit):
@@ -459,6 +487,42 @@ def test_notebook_form_lives_in_a_frame_of_its_own(clip, visit, chromium, tmp_pa
     frame.locator(".stvg-player:not([data-frame='0'])").wait_for()
     height = frame.locator(".stvg-player").bounding_box()["height"]
     assert height <= page.locator("iframe").bounding_box()["height"]
+    page.close()
+
+
+FRAMES = {
+    "nothing but scripts": ("allow-scripts", ""),
+    "VS Code": ("allow-same-origin allow-pointer-lock allow-scripts allow-downloads", ""),
+    # Its policy for notebooks, off unless `notebook.experimental.enableCsp` is set: no media.
+    "VS Code, strict": (
+        "allow-same-origin allow-pointer-lock allow-scripts allow-downloads",
+        "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+        "img-src https: http: data:; font-src https:; connect-src https:; child-src https: data:",
+    ),
+}
+
+
+@pytest.mark.parametrize("front_end", FRAMES)
+def test_notebook_form_inside_the_sandboxes_of_front_ends(clip, chromium, tmp_path, front_end):
+    sandbox, policy = FRAMES[front_end]
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">' if policy else ""
+    inside = f"<!doctype html>{meta}<body>{show_player(clip, gold=GOLD)._repr_html_()}</body>"
+    path = tmp_path / "front-end.html"
+    path.write_text(
+        f'<iframe id="output" sandbox="{sandbox}" srcdoc="{html.escape(inside)}" '
+        'style="width: 850px; height: 700px"></iframe>'
+    )
+    page = chromium.new_page(viewport={"width": 900, "height": 760})
+    page.goto(path.as_uri())
+    frame = page.frame_locator("#output").frame_locator("iframe")
+    if policy:
+        frame.get_by_text("The video cannot be shown").wait_for()
+    else:
+        frame.locator(".stvg-player[data-frame]").wait_for()
+        frame.locator("button[aria-label^='One frame on']").click(click_count=3)
+        frame.locator(".stvg-player[data-frame='3']").wait_for()
+        png = frame.locator(".stage").screenshot()
+        assert shown_number(np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))) == 3
     page.close()
 
 

@@ -210,6 +210,23 @@ def test_jupyterlab(page, folder, root):
         page.screenshot(path=shots / "jupyterlab-reward-lab.png")
 
 
+def test_untrusted_notebook_says_how_to_see_the_player(page, folder):
+    """Stored outputs that JupyterLab does not trust lose their frame, and scripts with it."""
+    video = folder / "stored.mp4"
+    write_video(video, np.full((10, 90, 160, 3), 60, np.uint8), fps=5)
+    player = show_player(video, gold=TARGET)
+    output = nbformat.v4.new_output(
+        "display_data", {"text/html": player._repr_html_(), "text/plain": repr(player)}
+    )
+    cell = nbformat.v4.new_code_cell("show_player(...)", outputs=[output])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "stored.ipynb")
+    options = ("--allow-root", "--IdentityProvider.token=", "--ServerApp.password=")
+    with serving("jupyterlab", folder, "--ip=127.0.0.1", *options) as address:
+        page.goto(f"{address}/lab/tree/stored.ipynb?reset")
+        page.get_by_text("Trust this notebook, or run this cell, to see the box player.").wait_for()
+        assert page.locator(".jp-OutputArea iframe").count() == 0
+
+
 def test_voila(page, folder):
     with serving("voila", folder, "--Voila.ip=127.0.0.1", "lab.ipynb") as address:
         page.goto(address)

@@ -150,7 +150,8 @@ class GroupInspector(widgets.VBox):
             "frames": self.clip.frames,
             "space": self.clip.space.name,
         }
-        player = show_player(self.samples[self.group["id"]], answers={f"{number + 1}": line})
+        answers = {f"completion {number + 1}": line}
+        player = show_player(self.samples[self.group["id"]], answers=answers)
         self.player.value = player._repr_html_()
 
 
