@@ -48,6 +48,8 @@ def prepare(
     """
     from tqdm.auto import tqdm
 
+    from stvgkit.cards import describe_split
+
     out, annotations = Path(out), Path(annotations)
     report, broken, groups = SkipReport(), {}, Counter()
     samples = read_benchmark(benchmark, annotations, videos, report, boxes=boxes)
@@ -68,6 +70,7 @@ def prepare(
     write_json(out / "report.json", account)
     if not written:
         raise InputError(f"not one sample is usable: {out / 'report.json'} lists why")
+    describe_split(out, account)
     return account
 
 
