@@ -110,14 +110,22 @@ def run_training(args) -> None:
     from stvgkit import recipes
 
     out, report = recipes.train(args.command, args.argv)
-    print(f"{report}\nwrote {out}")
+    _say(f"{report}\nwrote {out}")
 
 
 def run_predict(args) -> None:
     from stvgkit import recipes
 
     out, scores, report = recipes.ask(args.argv)
-    print(f"{scores.table()}\n\n{report}\nwrote {out}")
+    _say(f"{scores.table()}\n\n{report}\nwrote {out}")
+
+
+def _say(text: str) -> None:
+    """Print once, however many processes `accelerate launch` started."""
+    from stvgkit.evaluation import processes
+
+    if processes().is_main_process:
+        print(text)
 
 
 def add_plan(commands) -> None:

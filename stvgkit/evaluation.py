@@ -25,6 +25,11 @@ from stvgkit.predictions import read_completions
 from stvgkit.rows import row_images, row_messages
 
 
+def processes() -> PartialState:
+    """The processes that `accelerate launch` started; on a CPU they are counted if one says so."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
 def complete(
     grounder: Grounder,
     rows: Sequence[dict],
@@ -78,7 +83,7 @@ def predict(
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     ask = ask or partial(complete, grounder, max_new_tokens=max_new_tokens)
-    state = PartialState()
+    state = processes()
     # Clips of like length share a batch, so that little of it is padding.
     rows = sorted(rows, key=lambda row: (-len(row["frames"]), row["id"]))
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]

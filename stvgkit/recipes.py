@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import yaml
 from peft import PeftConfig
 from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser, get_quantization_config
@@ -220,24 +221,24 @@ def train(command: str, argv: Sequence[str]) -> tuple[Path, SkipReport]:
         extra["think_noise"] = task.think_noise
     try:
         return getattr(training, command)(grounder, rows, out, **extra), report
+    except httpx.HTTPError as error:  # --push_to_hub
+        raise InputError(f"the hub does not answer: {error}; log in, or leave it out") from error
     except ImportError as error:  # of vLLM, flash attention, DeepSpeed
         raise InputError(f"the recipe asks for a package that is not here: {error}") from error
 
 
 def ask(argv: Sequence[str]):
     """Run `stvgkit predict`; returns the predictions' file, the `Report`, and what was skipped."""
-    from accelerate import PartialState
-
-    from stvgkit.evaluation import predict, score
+    from stvgkit.evaluation import predict, processes, score
     from stvgkit.serving import backend
 
     task, model, asking = parse("predict", argv)
-    report = SkipReport()
+    report, state = SkipReport(), processes()
     samples = task.samples(report)
     if asking.backend == "transformers":
         grounder = grounder_of(task, model)
         if not (model.load_in_4bit or model.load_in_8bit):  # those are placed on loading
-            grounder.model.to(PartialState().device)
+            grounder.model.to(state.device)
         clip_format, answer = grounder.clip_format, None
     else:
         grounder, (clip_format, answer) = None, backend(task, model, asking)
@@ -251,6 +252,6 @@ def ask(argv: Sequence[str]):
         ask=answer,
     )
     scores = score(out, samples, asking.protocol)
-    if asking.json and PartialState().is_main_process:
+    if asking.json and state.is_main_process:
         write_json(asking.json, scores.as_dict())
     return out, scores, report

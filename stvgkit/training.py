@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerState
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from stvgkit.cards import describe_model
 from stvgkit.errors import InputError
 from stvgkit.files import replacing, write_json
 from stvgkit.models import Grounder, vision_parts
@@ -141,6 +142,7 @@ def freeze_vision(grounder: Grounder) -> None:
 _BF16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 _COMMON = {
     "remove_unused_columns": False,
+    "use_cpu": not torch.accelerator.is_available(),  # or processes on a CPU are not counted
     "save_total_limit": 1,
     "logging_steps": 1,
     "report_to": "tensorboard",
@@ -164,8 +166,14 @@ def _run(trainer, grounder: Grounder, out: Path) -> Path:
     trainer.add_callback(OnlyFinite())
     if trainer.args.fp16:
         widen(trainer.model)
+    trainer.create_model_card = partial(
+        _card, trainer.create_model_card, trainer, grounder.clip_format
+    )
     try:
         trainer.train(resume_from_checkpoint=last_checkpoint(out))
+        if trainer.is_world_process_zero():  # before the weights: saving may push the folder
+            grounder.clip_format.save(out)
+            trainer.create_model_card()
         trainer.save_model(str(out))  # on every process, since each may hold a part
     except (SafetensorError, RuntimeError) as error:
         if not any(sign in str(error) for sign in _DISK_SIGNS):
@@ -175,10 +183,17 @@ def _run(trainer, grounder: Grounder, out: Path) -> Path:
             f"goes on from {last_checkpoint(out) or 'the start'}"
         ) from error
     if trainer.is_world_process_zero():
-        grounder.clip_format.save(out)
         # Written last: it marks the run as finished.
         write_json(out / "log.json", trainer.state.log_history)
+    trainer.accelerator.wait_for_everyone()  # nobody reads what the first has not written yet
     return out
+
+
+def _card(write: Callable, trainer, clip_format, *args, **kwargs) -> None:
+    """TRL's model card, with how the model is asked."""
+    write(*args, **kwargs)
+    if trainer.is_world_process_zero():
+        describe_model(trainer.args.output_dir, clip_format)
 
 
 def widen(model) -> None:
