@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -169,12 +171,16 @@ def _run(trainer, grounder: Grounder, out: Path) -> Path:
     trainer.create_model_card = partial(
         _card, trainer.create_model_card, trainer, grounder.clip_format
     )
+    checkpoint = last_checkpoint(out)
     try:
-        trainer.train(resume_from_checkpoint=last_checkpoint(out))
-        if trainer.is_world_process_zero():  # before the weights: saving may push the folder
-            grounder.clip_format.save(out)
-            trainer.create_model_card()
-        trainer.save_model(str(out))  # on every process, since each may hold a part
+        if checkpoint and _is_last(checkpoint, trainer.args):
+            _take(checkpoint, trainer, out)
+        else:
+            trainer.train(resume_from_checkpoint=checkpoint)
+            if trainer.is_world_process_zero():  # before the weights: saving may push the folder
+                grounder.clip_format.save(out)
+                trainer.create_model_card()
+            trainer.save_model(str(out))  # on every process, since each may hold a part
     except (SafetensorError, RuntimeError) as error:
         if not any(sign in str(error) for sign in _DISK_SIGNS):
             raise
@@ -183,10 +189,36 @@ def _run(trainer, grounder: Grounder, out: Path) -> Path:
             f"goes on from {last_checkpoint(out) or 'the start'}"
         ) from error
     if trainer.is_world_process_zero():
+        grounder.clip_format.save(out)
         # Written last: it marks the run as finished.
         write_json(out / "log.json", trainer.state.log_history)
     trainer.accelerator.wait_for_everyone()  # nobody reads what the first has not written yet
     return out
+
+
+def _is_last(checkpoint: str, args) -> bool:
+    """Whether nothing is left to learn after this checkpoint: the kill came while a run ended."""
+    state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+    if args.max_steps > 0:
+        return state.global_step >= args.max_steps
+    asked = math.ceil(args.num_train_epochs)
+    return state.global_step >= state.max_steps and asked <= state.num_train_epochs
+
+
+def _take(checkpoint: str, trainer, out: Path) -> None:
+    """Make the last checkpoint the result; the Trainer, resumed there, would take a step more."""
+    trainer.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+    if trainer.is_world_process_zero():
+        for file in Path(checkpoint).iterdir():
+            kept = file.suffix in (".safetensors", ".json", ".jinja", ".md")
+            if kept and file.name != "trainer_state.json":
+                shutil.copy2(file, out)
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, GroupLog):
+                trainer.state.is_world_process_zero = True
+                callback.on_train_end(trainer.args, trainer.state, trainer.control)
+    if trainer.args.push_to_hub:
+        warnings.warn(f"{out} was finished but not pushed: hf upload REPO {out}", stacklevel=2)
 
 
 def _card(write: Callable, trainer, clip_format, *args, **kwargs) -> None:

@@ -1,0 +1,130 @@
+"""Kills, a full disk, a loss that is not a number, a video that breaks: clear, and nothing lost."""
+
+import importlib.util
+import json
+import resource
+from dataclasses import replace
+
+import pytest
+import torch
+
+from stvgkit.datasets import read_prepared
+from stvgkit.datasets.shapes import write_shapes
+from stvgkit.errors import InputError
+from stvgkit.rows import plan_rows
+from stvgkit.tiny.pretrain import CLIP_FORMAT
+
+STEPS = dict(report_to="none", disable_tqdm=True, per_device_train_batch_size=2)
+STEPS |= dict(gradient_checkpointing=False, save_steps=1, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    return list(read_prepared(write_shapes(tmp_path_factory.mktemp("shapes"), "train", 6)))
+
+
+@pytest.fixture()
+def grounder():
+    from stvgkit.models import load
+
+    return load("tiny", dtype="float32")
+
+
+def opens(checkpoint) -> bool:
+    """Whether a checkpoint can be loaded and says where it stopped."""
+    from stvgkit.models import load
+
+    load(str(checkpoint), dtype="float32")
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    return state["global_step"] == int(checkpoint.name.rpartition("-")[2])
+
+
+@pytest.mark.slow
+def test_killed_runs_end_like_the_undisturbed_one(root, tmp_path):
+    """Two kills each; `benchmarks/faults.py` does ten."""
+    spec = importlib.util.spec_from_file_location("faults", root / "benchmarks" / "faults.py")
+    faults = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(faults)
+    results = faults.trial(2, 0, tmp_path)
+    assert [(r["run"], r["kills"], r["equal"]) for r in results] == [
+        ("sft", 2, True),
+        ("grpo", 2, True),
+        ("predict", 2, True),
+    ]
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(samples, grounder, tmp_path):
+    from transformers import TrainerCallback
+
+    from stvgkit.training import sft
+
+    class Spoil(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 2:
+                with torch.no_grad():
+                    next(model.model.language_model.layers[0].parameters()).fill_(float("nan"))
+
+    rows = plan_rows(samples, CLIP_FORMAT)
+    with pytest.raises(InputError, match=r"is nan at step 3 .*checkpoint-\d is the last good"):
+        sft(grounder, rows, tmp_path, callbacks=[Spoil()], max_steps=5, save_total_limit=9, **STEPS)
+    assert not (tmp_path / "checkpoint-3").exists() and not (tmp_path / "log.json").exists()
+    assert opens(tmp_path / "checkpoint-1")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(samples, grounder, tmp_path):
+    """A limit on the size of a file, set after the first checkpoint, stands for the full disk."""
+    from transformers import TrainerCallback
+
+    from stvgkit.training import last_checkpoint, sft
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Fill(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+
+    rows = plan_rows(samples, CLIP_FORMAT)
+    try:
+        with pytest.raises((InputError, OSError)) as caught:
+            sft(grounder, rows, tmp_path, callbacks=[Fill()], max_steps=3, **STEPS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert isinstance(caught.value, OSError) or "free some space" in str(caught.value)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
+    assert opens(tmp_path / "checkpoint-1")
+    from stvgkit.models import load
+
+    sft(load("tiny", dtype="float32"), rows, tmp_path, max_steps=3, **STEPS)
+    log = json.loads((tmp_path / "log.json").read_text())
+    assert [line["step"] for line in log if "loss" in line] == [1, 2, 3]
+
+
+def test_a_video_that_broke_after_preparing_is_named(samples, grounder, tmp_path):
+    """Training stops with the video's name; prediction has kept what it had."""
+    from stvgkit.evaluation import predict
+    from stvgkit.training import sft
+
+    rows = plan_rows(samples, CLIP_FORMAT)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(samples[-1].video.read_bytes()[:300])
+    rows[-1] = rows[-1] | {"video": str(broken)}
+    with pytest.raises(InputError, match=r"broken\.mp4"):
+        sft(grounder, rows, tmp_path / "sft", max_steps=3, **STEPS)
+    out = tmp_path / "p.jsonl"
+    with pytest.raises(InputError, match=r"broken\.mp4"):
+        predict(grounder, rows, out, batch_size=1, max_new_tokens=2, progress=False)
+    kept = (tmp_path / "p.jsonl.part0").read_text().splitlines()
+    assert 0 < len(kept) < len(rows)
+    mended = [*rows[:-1], rows[-1] | {"video": str(samples[-1].video)}]
+    predict(grounder, mended, out, batch_size=1, max_new_tokens=2, progress=False)
+    assert len(out.read_text().splitlines()) == len(rows)
+
+
+def test_a_broken_video_is_left_out_on_planning(samples, tmp_path):
+    from stvgkit.datasets import SkipReport
+
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    report = SkipReport()
+    rows = plan_rows([samples[0], replace(samples[1], video=broken)], CLIP_FORMAT, report)
+    assert len(rows) == 1 and "broken video" in str(report)
