@@ -387,14 +387,14 @@ def state_bytes(network, dtype, quantized, launch: Launch, args) -> dict[str, fl
             trained += weight.numel() * wide
         else:
             frozen += quantized.get(plain, weight.numel() * dtype.itemsize)
-    states = _optimizer_bytes(str(getattr(args.optim, "value", args.optim)), wide)
+    optimizer = str(getattr(args.optim, "value", args.optim))
     if launch.split == ZERO3:
         master = 4 if mixed else 0  # of weights, and of gradients during the step
         gathered = min(GATHERED, count + frozen / dtype.itemsize) * dtype.itemsize
         return {
             "weights": _shared(frozen + count * (dtype.itemsize + master), launch) + gathered,
             "gradients": _shared(count * (dtype.itemsize + master), launch),
-            "optimizer states": _shared(count * _optimizer_bytes(str(args.optim), 4), launch),
+            "optimizer states": _shared(count * _optimizer_bytes(optimizer, 4), launch),
         }
     largest = 0
     if launch.split == FSDP:  # the layer at work and the next, and the embeddings
@@ -408,7 +408,7 @@ def state_bytes(network, dtype, quantized, launch: Launch, args) -> dict[str, fl
     return {
         "weights": _shared(frozen + trained, launch) + largest,
         "gradients": _shared(trained, launch) + buckets,
-        "optimizer states": _shared(count * states, launch),
+        "optimizer states": _shared(count * _optimizer_bytes(optimizer, wide), launch),
     }
 
 

@@ -1,0 +1,183 @@
+"""What a plan says, against the real processors, the real trainers, and arithmetic by hand."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from stvgkit.cli import main
+from stvgkit.datasets import Sample
+from stvgkit.errors import InputError
+from stvgkit.plan import FSDP, QUERY, ZERO3, Launch, Plan, batch_of, describe, make_plan
+from stvgkit.recipes import parse
+from stvgkit.rows import gold_text, plan_row, row_images, row_messages
+from stvgkit.tubes import Span, Tube
+from stvgkit.video import write_video
+
+families = pytest.importorskip("families")
+
+
+@pytest.fixture(scope="module", params=families.FAMILIES)
+def checkpoint(request, tmp_path_factory):
+    return families.save_family(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory) -> Sample:
+    """Four seconds of 320 x 180 whose event fills them."""
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    write_video(path, np.full((32, 180, 320, 3), 90, np.uint8), 8)
+    span = Span(0, 31)
+    tube = Tube(span.frames(), [[0.25, 0.25, 0.75, 0.999]] * 32)
+    return Sample("longest", QUERY, path, 320, 180, 8.0, span, span, tube)
+
+
+def recipe(method: str, model, **settings):
+    argv = [f"--{name}={value}" for name, value in settings.items()]
+    return parse(method, ["--model", str(model), "--dtype", "float32", *argv])
+
+
+def test_tokens_are_those_of_the_real_processor(checkpoint, filled):
+    """Of the prompt that evaluation asks, and of the answer that SFT teaches."""
+    task, model, args = recipe("sft", checkpoint, max_side=112)
+    clip = make_plan("r", "sft", task, model, args, video=(320, 180), seconds=4).clip
+    config, processor, clip_format = describe(model, task)
+    row = plan_row(filled, clip_format)
+    images = row_images(row)
+    assert (clip.frames, clip.size) == (len(images), images[0].size) == (8, tuple(row["size"]))
+    messages, frames = row_messages(row), iter(images)
+    for part in messages[0]["content"]:
+        if part["type"] == "image":
+            part["image"] = next(frames)
+    asked = processor.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    ids = np.asarray(asked["input_ids"]).reshape(-1)
+    assert clip.visual_tokens + clip.text_tokens == len(ids)
+    assert clip.visual_tokens == (ids == config.image_token_id).sum()
+    if hasattr(processor.image_processor, "merge_size"):  # one token for each `factor` squared
+        width, height = clip.size
+        assert clip.visual_tokens == 8 * width * height // clip_format.factor**2
+    taught = batch_of(processor, row, images)
+    answer = taught["input_ids"][0][taught["labels"][0] != -100]
+    assert clip.answer_tokens == len(answer)
+    assert processor.tokenizer.decode(answer).strip().startswith(gold_text(row)[:20])
+
+
+@pytest.fixture(scope="module")
+def bench(root):
+    spec = importlib.util.spec_from_file_location("plans", root / "benchmarks" / "plan.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["SFT, all weights", "SFT, checkpointing"])
+def test_planned_memory_is_what_the_run_takes(bench, run, tmp_path):
+    """Against PyTorch's own account of its allocator, during two steps of TRL's trainer."""
+    method, settings = bench.RUNS[run]
+    planned, measured = bench.compare("tiny", method, settings, tmp_path)
+    assert planned == pytest.approx(measured, rel=0.15)
+
+
+@pytest.fixture(scope="module")
+def counted():
+    """Plans of the tiny model in 32 bits, by launch and adapter."""
+
+    def make(method="sft", **settings):
+        task, model, args = recipe(method, "tiny", bf16=False, **settings)
+        return make_plan("r", method, task, model, args, video=(64, 64), seconds=2)
+
+    return make
+
+
+def test_state_by_hand(counted):
+    plan = counted()
+    n = plan.parameters
+    assert plan.trained == n and plan.memory["weights"] == plan.memory["gradients"] == 4 * n
+    assert plan.memory["optimizer states"] == 8 * n
+
+
+def test_an_adapter_alone_has_gradients(counted):
+    plan = counted(use_peft=True, lora_r=4, train_vision=False)
+    assert 0 < plan.trained < plan.parameters / 10
+    assert plan.memory["gradients"] == 4 * plan.trained
+    assert plan.memory["optimizer states"] == 8 * plan.trained
+    assert plan.memory["weights"] == 4 * (plan.parameters + plan.trained)
+
+
+def test_processes_share_the_state(counted):
+    alone = counted()
+    for name, split in (("fsdp-8", FSDP), ("zero3-8", ZERO3)):
+        plan = counted(launch=name)
+        assert (plan.launch.processes, plan.launch.split) == (8, split)
+        assert plan.memory["optimizer states"] == alone.memory["optimizer states"] // 8
+        assert plan.memory["gradients"] == alone.memory["gradients"] // 8
+    copies = counted(launch="ddp-8")
+    assert copies.memory["optimizer states"] == alone.memory["optimizer states"]
+
+
+def test_grpo_counts_the_reference_and_the_cache(counted):
+    plan = counted("grpo", beta=0.001, per_device_train_batch_size=8)
+    assert plan.memory["reference model"] == 4 * plan.parameters
+    assert "generate" in plan.phases
+    less = counted("grpo", beta=0.0, per_device_train_batch_size=8)
+    assert "reference model" not in less.memory
+    longer = counted("grpo", beta=0.0, per_device_train_batch_size=8, max_completion_length=2048)
+    assert longer.phases["generate"] > less.phases["generate"]
+
+
+def test_vllm_takes_its_share_and_may_sleep():
+    parts = dict(memory={}, phases={"train": 40_000_000_000, "rest": 20_000_000_000})
+    plan = Plan("r", "m", "grpo", 1, 1, None, Launch(), **parts, vllm_share=0.5)
+    assert plan.needs(80) == 80 and not plan.fits(80)
+    asleep = Plan("r", "m", "grpo", 1, 1, None, Launch(), **parts, vllm_share=0.5, vllm_sleeps=True)
+    assert asleep.needs(80) == 60 and asleep.fits(80)
+
+
+def test_command_writes_json(capsys, tmp_path):
+    argv = ["plan", "tiny-sft", "--gpu", "T4", "--gpu", "0.5", "--video", "64x64"]
+    assert main([*argv, "--seconds", "2", "--json", str(tmp_path / "p.json")]) == 0
+    said = capsys.readouterr().out
+    assert "T4 (16 GB): fits" in said and "0.5 (0.5 GB): does not fit" in said
+    plan = json.loads((tmp_path / "p.json").read_text())
+    assert plan["gpus"]["T4"]["fits"] and not plan["gpus"]["0.5"]["fits"]
+    assert plan["clip"]["frames"] == 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "which recipe?"),
+        (["tiny-sft", "--gpu", "B9"], "--gpu is 'B9'"),
+        (["tiny-sft", "--video", "wide"], "--video is 'wide'"),
+        (["tiny-sft", "--launch", "none-3"], "no accelerate file 'none-3'"),
+        (["t4-sft", "--model", "no/where"], "are not at hand"),
+    ],
+)
+def test_bad_input_is_one_line(argv, said, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["plan", *argv]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("stvgkit: ") and said in error
+
+
+def test_only_zero_stage_3_is_planned(tmp_path):
+    path = tmp_path / "zero2.yaml"
+    path.write_text("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 2}\n")
+    with pytest.raises(InputError, match="only ZeRO stage 3"):
+        Launch.read(str(path))
+
+
+@pytest.mark.parametrize("name", families.PUBLISHED)
+def test_parameters_are_those_of_the_published_weights(name, tmp_path):
+    """Configurations as published, built without values."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    published = families.save_published(name, tmp_path)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(tmp_path))
+    assert sum(weight.numel() for weight in model.parameters()) == published
