@@ -274,7 +274,7 @@ for name in ("default", "hcstvg", "stcat", "tubedetr"):
           f"vIoU@0.5 {metrics['vIoU@0.5']:.3f}")
 
 # %% [markdown]
-# One set of boxes, several columns for a paper. Name the protocol.
+# One set of boxes, and not one number. Name the protocol.
 #
 # ## 5 · A difference, or noise?
 #
