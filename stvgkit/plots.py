@@ -57,7 +57,7 @@ def reward_curves(log: Sequence[Mapping[str, Any]] | str | Path) -> go.Figure:
     _add_band(figure, 2, log, "total", "reward", "reward_std", len(names))
     for i, (label, key) in enumerate(shares.items()):
         if any(key in row for row in log):
-            _add_band(figure, 3, log, label, key, None, i)
+            _add_band(figure, 3, log, label, key, None, len(names) + 1 + i)
     figure.update_yaxes(title_text="reward", row=1, col=1)
     figure.update_yaxes(title_text="sum", row=2, col=1)
     figure.update_yaxes(title_text="share", range=[-0.05, 1.05], row=3, col=1)

@@ -232,7 +232,8 @@ def test_group_inspector_steps_through_training(sample, tmp_path):
         ">", "&gt;"
     ) in (inspector.reading.value)
     inspector.play.click()
-    assert "srcdoc" in inspector.player.value and "What completion 3 wrote" in inspector.player.value
+    assert "srcdoc" in inspector.player.value
+    assert "What completion 3 wrote" in inspector.player.value
     inspector.step.value = 1
     assert inspector.player.value == ""
     assert "step 20" in inspector.course.value and inspector.table.value.count("<tr") == 3
