@@ -1,6 +1,6 @@
 """Pre-train the tiny VLM on single-frame grounding: `python -m stvgkit.tiny.pretrain --out DIR`.
 
-Three stages, in the order in which real multimodal models are made:
+Five stages, in the order in which real multimodal models are made:
 
 1. *encoder*: the vision tower alone learns to say, for each visual token, whether a thing has its
    centre there, and its colour, shape, cell and box. What it says is compared with the language
@@ -9,6 +9,8 @@ Three stages, in the order in which real multimodal models are made:
    frame, then in a given frame of several. A coarse place (the cell of a 4 x 4 board, one token)
    comes before the box: naming the wrong thing costs a whole token, not a few pixels.
 3. *dialogue*: the same as questions and answers, and that a thing is not there.
+4. *practice*: more of these, nearly all in clips of eight frames, until the boxes are tight.
+5. *lists*: the same thing pointed at in several given frames, one box after the other.
 
 It never sees an STVG answer, a span of time, or a sentence about an event. Simplified away: real
 models learn from photographs with captions; the visual tokens' frame (`frame_loss`) is taught
@@ -176,6 +178,23 @@ def point_question(pictures: Pictures, b: int, k: int, i: int) -> tuple[str, str
     return f"point: {pictures.name(b, i)} in frame {k}", f"{k}. {place}"
 
 
+def lists_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
+    """`point: the red circle in frame 2, 3, 5` and `2. [30, 52, 48, 70], 3. none, 5. [...]`."""
+    pieces, frames = [], pictures.frames.shape[1]
+    for turn, (k, i) in enumerate(_subjects(pictures, b, rng, turns)):
+        count = int(rng.integers(1, frames + 1))
+        first = min(k, frames - count)
+        row = range(first, first + count)  # half of the lists have gaps
+        asked = row if rng.random() < 0.5 else np.sort(rng.permutation(frames)[:count])
+        places = [point_question(pictures, b, int(k), i)[1] for k in asked]
+        shown = "" if turn else _shown(pictures)
+        which = ", ".join(str(k) for k in asked)
+        ask = f"point: {pictures.name(b, i)} in frame {which}<|im_end|>\n<|im_start|>assistant\n"
+        pieces += [(f"<|im_start|>user\n{shown}{ask}", False)]
+        pieces += [(f"{', '.join(places)}<|im_end|>", True), ("\n", False)]
+    return pieces
+
+
 def _shown(pictures: Pictures) -> str:
     pad = "<|image_pad|>" * BOARD**2
     times = TIMES[: pictures.frames.shape[1]]
@@ -241,7 +260,7 @@ class Pretraining:
         return loss, figures | {"off by": float(np.mean(off))}
 
     def text_loss(self, pictures: Pictures, texts: list[Pieces]) -> tuple[torch.Tensor, dict]:
-        """Stages 2 and 3: the language loss on what is to be learned, plus `frame_loss`."""
+        """Stages 2 to 5: the language loss on what is to be learned, plus `frame_loss`."""
         inputs, labels = self.batch(pictures, texts)
         out = self.model(**inputs, output_hidden_states=True)
         learn = labels[:, 1:] != -100
@@ -359,12 +378,15 @@ class Stage:
     rate: float
     frames: tuple[tuple[int, ...], tuple[int, ...]]
     text: Callable | None = None
+    turns: int = 5  # questions about a clip
 
 
 STAGES = (
     Stage("encoder", 600, 128, 2e-3, ((1,), (1,))),
     Stage("places", 1200, 96, 1.5e-3, ((1, 1, 2), (1, 2, 3, 4, 8)), places_text),
     Stage("dialogue", 500, 96, 1e-3, ((1, 2, 4, 8), (4, 8, 8)), dialogue_text),
+    Stage("practice", 1600, 96, 1e-3, ((2, 8, 8, 8), (2, 8, 8, 8)), dialogue_text, turns=12),
+    Stage("lists", 350, 96, 7e-4, ((2, 8, 8, 8), (2, 8, 8, 8)), lists_text),
 )
 
 
@@ -388,7 +410,7 @@ def train_stage(run: Pretraining, stage: Stage, log: list[dict], progress: bool 
         if stage.text is None:
             loss, figures = run.encoder_loss(pictures)
         else:
-            texts = [stage.text(pictures, b, run.rng, turns=5) for b in range(batch)]
+            texts = [stage.text(pictures, b, run.rng, stage.turns) for b in range(batch)]
             empty = [(_shown(pictures), False)]  # a clip with nothing in it
             loss, figures = run.text_loss(pictures, [text or empty for text in texts])
         cosine = 0.5 * (1 + math.cos(math.pi * step / stage.steps))
