@@ -197,7 +197,7 @@ assert abs(by_hand - by_library) < 0.02 * by_library
 # %%
 RUN = WORK / f"sft-{MODEL.split('/')[-1]}"
 if MODEL == "tiny":
-    how = {"learning_rate": 1.5e-3, "per_device_train_batch_size": BATCH}
+    how = {"learning_rate": 1e-3, "per_device_train_batch_size": BATCH}
 else:
     how = {"learning_rate": 1e-4, "peft_config": lora(base, r=16, lora_alpha=32)}
     how |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": BATCH}

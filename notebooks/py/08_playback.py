@@ -111,7 +111,7 @@ assert len(browser.selected) < len(samples)
 # %% [markdown]
 # ## The reward lab
 #
-# One clip and one answer to bend. Move a slider: picture, text and the five rewards follow.
+# One clip and one answer to bend. Drag a box or move a slider: picture, text and the five rewards follow.
 
 # %%
 lab = RewardLab(sample, tiny_format)
