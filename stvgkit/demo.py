@@ -57,11 +57,11 @@ _GRPO = {
     "per_device_train_batch_size": 64,
     "max_completion_length": MAX_NEW_TOKENS,
     "temperature": 0.5,  # at 1.0 two of three answers of so small a model break the format
-    "learning_rate": 5e-5,
+    "learning_rate": 2e-5,
     "lr_scheduler_type": "linear",
     "beta": 0.0,
-    "max_steps": 30,
-    "save_steps": 10,
+    "max_steps": 24,
+    "save_steps": 8,
 }
 FULL = Budget({"train": 1024, "test": 256, "novel": 128}, _SFT, _GRPO)
 SMOKE = Budget(

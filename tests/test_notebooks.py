@@ -123,8 +123,9 @@ def test_trial_of_an_unsolved_exercise_fails_where_the_check_is_content():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
-@pytest.mark.parametrize("name", ["04_sft", "06_grpo_with_trl"])
+@pytest.mark.parametrize(
+    ("name", "family"), [("04_sft", "qwen2_5_vl"), ("06_grpo_with_trl", "qwen3_vl")]
+)
 def test_lessons_that_train_run_with_both_families_of_qwen(name, family, tmp_path):
     """`MODEL` names a checkpoint of the family, random but whole: LoRA, processor, spaces."""
     families = pytest.importorskip("families")
