@@ -2,14 +2,13 @@
 
 For each seed: `stvgkit demo`, then the same SFT continued from its checkpoint for as many steps as
 fit into the time that GRPO trained ("SFT for as long", the baseline). Prints every row's mean and
-standard deviation over the seeds, the gains seed by seed, seconds and peak memory; `--write FILE`
-puts the same into a page. Goes on where it was.
+standard deviation over the seeds, the gains seed by seed, and seconds; `--write FILE` puts the
+same into a page. Goes on where it was.
 Run: python benchmarks/demo_seeds.py [--seeds 0 1 2]
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -102,12 +101,10 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
         lines.append(_line(ROWS[row], [rows["novel"][row] for rows in results], head))
     total = [sum(rows[row]["seconds"] for row in demo.ROWS) for rows in results]
     starts = [reward_at_start(out / f"seed{seed}") for seed in seeds]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     lines += [
         "",
         f"Training and evaluation of the four rows: {_mean(total, 1)} s. Mean spatial reward "
-        f"R_s in GRPO's first quarter: {_mean(starts, 2)}. "
-        + (f"Peak memory of `stvgkit demo`: {peak:.1f} GiB." if peak > 0.5 else ""),
+        f"R_s in GRPO's first quarter: {_mean(starts, 2)}.",
     ]
     return "\n".join(lines).rstrip() + "\n"
 
