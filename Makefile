@@ -35,7 +35,7 @@ test-colab: $(VENV)/.installed $(COLAB)/.installed  ## the notebooks that show w
 $(COLAB)/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv $(COLAB)
 	$(COLAB)/bin/python -m pip install -q ipywidgets==7.7.1 plotly==5.24.1
-	$(PY) -c "import site; print(site.getsitepackages()[0])" \
+	$(PY) -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
 	    > $$($(COLAB)/bin/python -c "import site; print(site.getsitepackages()[0])")/main.pth
 	touch $@
 
