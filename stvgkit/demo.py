@@ -56,7 +56,7 @@ _GRPO = {
     "gradient_checkpointing": False,
     "per_device_train_batch_size": 64,
     "max_completion_length": MAX_NEW_TOKENS,
-    "temperature": 0.5,  # at 1.0 two of three answers of so small a model break the format
+    "temperature": 0.5,  # at 1.0 a third of such a small model's answers break the format
     "learning_rate": 2e-5,
     "lr_scheduler_type": "linear",
     "beta": 0.0,
