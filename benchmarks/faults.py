@@ -3,8 +3,9 @@
     python benchmarks/faults.py [--kills 10] [--seed 0] [--json FILE]
 
 A run is a process of its own that is killed with SIGKILL, which no program can catch. It is forked
-from this one, so that not every run has to import everything again. Equal means: the weights, the
-log (but for `UNEQUAL`), the groups of completions and the predictions are the same bit for bit.
+from this one, so that not every run has to import everything again; so nothing may be computed with
+torch here, whose threads do not survive a fork. Equal means: the weights, the log (but for
+`UNEQUAL`), the groups of completions and the predictions are the same bit for bit.
 """
 
 from __future__ import annotations
