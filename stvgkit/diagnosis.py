@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stvgkit.datasets.sample import Sample
-from stvgkit.metrics import score_tubes
+from stvgkit.metrics import sample_scores
 from stvgkit.predictions import Prediction
 
 ERROR_KINDS = ("right", "loose box", "wrong object", "wrong time", "unparsed", "missing")
@@ -46,12 +46,7 @@ def error_kinds(samples: Sequence[Sample], predictions: Mapping[str, Prediction]
     ['unparsed']
     """
     found = [predictions.get(sample.id) for sample in samples]
-    scores = score_tubes(
-        [None if p is None else p.tube for p in found],
-        [sample.tube for sample in samples],
-        pred_spans=[None if p is None else p.span for p in found],
-        gold_spans=[sample.span for sample in samples],
-    )
+    scores = sample_scores(samples, predictions)
     return [
         _kind(prediction, time, volume)
         for prediction, time, volume in zip(found, scores["tIoU"], scores["vIoU"], strict=True)

@@ -521,6 +521,23 @@ def sample_groups(sample: Sample) -> dict[str, str]:
     return {**groups, **sample.groups}
 
 
+def sample_scores(
+    samples: Sequence[Sample],
+    predictions: Mapping[str, Prediction],
+    protocol: str = "default",
+) -> dict[str, np.ndarray]:
+    """The scores of each sample, given the predictions by sample id; see `score_tubes`."""
+    found = [predictions.get(sample.id) for sample in samples]
+    return score_tubes(
+        [None if p is None else p.tube for p in found],
+        [sample.tube for sample in samples],
+        protocol,
+        pred_spans=[None if p is None else p.span for p in found],
+        gold_spans=[sample.span for sample in samples],
+        grids=[sampled_grid(s.window, s.fps) for s in samples] if protocol == "tubedetr" else None,
+    )
+
+
 def score_samples(
     samples: Sequence[Sample],
     predictions: Mapping[str, Prediction],
@@ -539,16 +556,8 @@ def score_samples(
     1.0
     """
     found = [predictions.get(sample.id) for sample in samples]
-    scores = score_tubes(
-        [None if p is None else p.tube for p in found],
-        [sample.tube for sample in samples],
-        protocol,
-        pred_spans=[None if p is None else p.span for p in found],
-        gold_spans=[sample.span for sample in samples],
-        grids=[sampled_grid(s.window, s.fps) for s in samples] if protocol == "tubedetr" else None,
-    )
     return summarize(
-        scores,
+        sample_scores(samples, predictions, protocol),
         protocol,
         groups=[sample_groups(sample) for sample in samples],
         unparsed=sum(p is not None and p.tube is None for p in found),

@@ -321,8 +321,9 @@ def test_browser_filters_by_score_group_kind_and_words(browser):
     browser.score.value = (0.5, 1.0)
     assert ids() == ["a"] and "1 of 3" in browser.counter.value
     browser.score.value = (0.0, 1.0)
-    browser.kind.value = "no answer"
-    assert ids() == ["b", "c"]
+    assert browser.kind.options == ("any", "missing", "right", "unparsed")
+    browser.kind.value = "unparsed"
+    assert ids() == ["b"]
     browser.kind.value = browser.ANY
     browser.group.value = "query: interrogative"
     browser.search.value = "WHAT"
@@ -333,12 +334,12 @@ def test_browser_opens_and_exports(browser, tmp_path):
     assert browser.player.value == ""  # nothing is opened before it is chosen
     browser.listing.value = "b"
     assert "does not parse" in browser.player.value and "<script>alert" not in browser.player.value
-    browser.kind.value = "no answer"
+    browser.kind.value = "unparsed"
     out = tmp_path / "chosen.jsonl"
     browser.path.value = str(out)
     browser.export.click()
-    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["b", "c"]
-    assert "2 samples written" in browser.counter.value
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["b"]
+    assert "1 samples written" in browser.counter.value
     browser.path.value = str(out / "below a file.jsonl")
     browser.export.click()
     assert "cannot be written" in browser.counter.value

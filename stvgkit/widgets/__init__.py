@@ -7,13 +7,12 @@ escaped.
 
 from stvgkit.widgets.group_inspector import GroupInspector, read_groups
 from stvgkit.widgets.reward_lab import RewardLab, make_presets
-from stvgkit.widgets.sample_browser import SampleBrowser, error_kind
+from stvgkit.widgets.sample_browser import SampleBrowser
 
 __all__ = [
     "GroupInspector",
     "RewardLab",
     "SampleBrowser",
-    "error_kind",
     "make_presets",
     "read_groups",
 ]

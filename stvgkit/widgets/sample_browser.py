@@ -12,12 +12,13 @@ import ipywidgets as widgets
 import numpy as np
 
 from stvgkit.datasets.sample import Sample
+from stvgkit.diagnosis import error_kinds
 from stvgkit.errors import InputError
 from stvgkit.files import replacing
-from stvgkit.metrics import sample_groups, score_tubes
+from stvgkit.metrics import sample_groups, sample_scores
 from stvgkit.players import show_player
 from stvgkit.plots import clickable, tiou_viou
-from stvgkit.predictions import read_completions
+from stvgkit.predictions import Prediction, read_completions
 
 
 class SampleBrowser(widgets.VBox):
@@ -127,46 +128,32 @@ class SampleBrowser(widgets.VBox):
         return clickable(tiou_viou(*columns), self.show)
 
 
-def error_kind(parsed: bool, tiou: float, viou: float) -> str:
-    """What went wrong first: no answer that parses, the time, or the boxes.
-
-    >>> error_kind(True, 0.9, 0.2), error_kind(True, 0.3, 0.3), error_kind(True, 0.9, 0.8)
-    ('wrong place', 'wrong time', 'good')
-    """
-    if not parsed:
-        return "no answer"
-    if tiou < 0.5:
-        return "wrong time"
-    return "wrong place" if viou < 0.5 * tiou else "good"
-
-
 def _records(samples: list[Sample], predictions: str | Path | None) -> list[dict[str, Any]]:
     """One dictionary for each sample, with its scores under the default protocol."""
-    found = {} if predictions is None else read_completions(predictions)
-    mine = [found.get(sample.id) for sample in samples]
-    scores = score_tubes(
-        [None if p is None else p.tube for p in mine],
-        [sample.tube for sample in samples],
-        pred_spans=[None if p is None else p.span for p in mine],
-        gold_spans=[sample.span for sample in samples],
-    )
-    records = []
-    for sample, prediction, tiou, viou in zip(
-        samples, mine, scores["tIoU"].tolist(), scores["vIoU"].tolist(), strict=True
-    ):
-        parsed = prediction is not None and prediction.tube is not None
-        scored = predictions is not None
-        records.append(
-            {
-                "id": sample.id,
-                "query": sample.query,
-                "tIoU": round(tiou, 4) if scored else None,
-                "vIoU": round(viou, 4) if scored and not np.isnan(viou) else None,
-                "kind": error_kind(parsed, tiou, viou) if scored else "not scored",
-                "groups": sample_groups(sample),
-            }
+    if predictions is None:
+        blank = {"tIoU": None, "vIoU": None, "kind": "not scored"}
+        scored = [blank] * len(samples)
+    else:
+        scored = _scores(samples, read_completions(predictions))
+    return [
+        {"id": sample.id, "query": sample.query, **scores, "groups": sample_groups(sample)}
+        for sample, scores in zip(samples, scored, strict=True)
+    ]
+
+
+def _scores(samples: list[Sample], predictions: Mapping[str, Prediction]) -> list[dict[str, Any]]:
+    scores = sample_scores(samples, predictions)
+    kinds = error_kinds(samples, predictions)
+    return [
+        {
+            "tIoU": round(tiou, 4),
+            "vIoU": None if np.isnan(viou) else round(viou, 4),
+            "kind": kind,
+        }
+        for tiou, viou, kind in zip(
+            scores["tIoU"].tolist(), scores["vIoU"].tolist(), kinds, strict=True
         )
-    return records
+    ]
 
 
 def _labels(record: Mapping[str, Any]) -> list[str]:
