@@ -150,9 +150,8 @@ _COMMON = {
     "report_to": "tensorboard",
     "logging_nan_inf_filter": False,  # `OnlyFinite` has to see them
     # TRL's own default asks for bf16 everywhere, which a T4 and a CPU refuse.
-    "bf16": torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False),
-    "fp16": torch.cuda.is_available()
-    and not torch.cuda.is_bf16_supported(including_emulation=False),
+    "bf16": _BF16,
+    "fp16": torch.cuda.is_available() and not _BF16,
 }
 SFT_DEFAULTS = _COMMON | {"max_length": None}
 GRPO_DEFAULTS = _COMMON | PAPER_GRPO | {"log_completions": True, "num_completions_to_print": 0}
