@@ -64,7 +64,8 @@ def compare(model: str, method: str, options: dict, folder: Path) -> tuple[int, 
     options = options | {"model": model, "dtype": "float32", "out": str(folder / "out")}
     argv = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     task, model_config, args = recipes.parse(method, argv)
-    plan = make_plan("run", method, task, model_config, args, video=(SIDE, SIDE), seconds=SECONDS)
+    clips = dict(video=(SIDE, SIDE), seconds=SECONDS)
+    plan = make_plan("run", method, task, model_config, args, **clips, on_cpu=True)
     grounder = recipes.grounder_of(task, model_config)
     rows = [plan_row(clip(folder), grounder.clip_format)] * 64
     weights = sum(w.numel() * w.element_size() for w in grounder.model.parameters())

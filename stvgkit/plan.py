@@ -12,16 +12,21 @@ autocast copies of weights that are kept in 32 bits.
 from __future__ import annotations
 
 import argparse
+import inspect
 import math
 from collections.abc import Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
+import trl.trainer.utils
 import yaml
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from trl.kernels import chunked_logprob
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from trl.trainer.utils import add_fused_lm_head
 
@@ -181,8 +186,13 @@ def _gpu(name: str) -> tuple[str, float]:
         raise InputError(f"--gpu is {name!r}: give its gigabytes, or one of {known}") from error
 
 
-def make_plan(recipe, method, task, model, args, video=(1280, 720), seconds=None) -> Plan:
-    """Plan a parsed recipe (`recipes.parse`) for clips of `seconds` of a video of this size."""
+def make_plan(
+    recipe, method, task, model, args, video=(1280, 720), seconds=None, on_cpu=False
+) -> Plan:
+    """Plan a parsed recipe (`recipes.parse`) for clips of `seconds` of a video of this size.
+
+    `on_cpu` counts TRL's loss as it takes memory without a GPU.
+    """
     config, processor, clip_format = describe(model, task)
     row = longest_row(clip_format, video, seconds)
     batch = batch_of(processor, row)
@@ -210,6 +220,7 @@ def make_plan(recipe, method, task, model, args, video=(1280, 720), seconds=None
 
         with torch.device("meta"):
             network = get_peft_model(network, adapter, autocast_adapter_dtype=False)
+    _attend_at_once(network)
     meter = Meter()
     with meter:
         meter.adopt(network)
@@ -223,15 +234,15 @@ def make_plan(recipe, method, task, model, args, video=(1280, 720), seconds=None
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     total = sum(p.numel() for p in network.parameters())
     size = args.per_device_train_batch_size
-    passes = min(args.gradient_accumulation_steps, 2)  # from the second on, gradients are there
-    activations = _train_peak(network, meter, batch, size, passes)
+    accumulated = args.gradient_accumulation_steps > 1  # then gradients are there from before
+    with nullcontext() if on_cpu else _loss_of_a_gpu():
+        activations = _train_peak(network, meter, batch, size, accumulated)
     inputs = _bytes(batch)
     if method == "grpo":
         if args.beta and adapter is None:
             state["reference model"] = _shared(total * dtype.itemsize, launch)
         rollouts = size * (args.steps_per_generation or args.gradient_accumulation_steps)
         inputs *= rollouts
-        prefill, cache = _rollout_peak(network, meter, batch, prompt, rollouts)
     else:
         inputs *= size
     rest = sum(size for name, size in state.items() if name != "gradients")
@@ -243,6 +254,7 @@ def make_plan(recipe, method, task, model, args, video=(1280, 720), seconds=None
         if args.vllm_mode == "colocate":
             vllm_share, sleeps = args.vllm_gpu_memory_utilization, args.vllm_enable_sleep_mode
     elif method == "grpo":
+        prefill, cache = _rollout_peak(network, meter, batch, prompt, rollouts)
         whole = int(cache * (prompt + answer) / prompt)
         layers = config.get_text_config().num_hidden_layers
         grown = whole + whole // layers  # a layer's cache is copied to grow
@@ -429,29 +441,57 @@ def _bytes(batch) -> int:
     return sum(value.numel() * value.element_size() for value in batch.values())
 
 
-def _train_peak(network, meter: Meter, batch, size: int, passes: int) -> int:
+def _attend_at_once(network) -> None:
+    """Let a vision part attend to all of its patches in one call, not frame by frame.
+
+    The windows of a Qwen2.5-VL clip are thousands of calls, each of which takes its time here.
+    PyTorch's fused attention takes memory by the patch, so that the bytes stay the same.
+    """
+
+    def at_once(part, args, kwargs):
+        ends = kwargs.get("cu_seqlens")
+        return (args, kwargs) if ends is None else (args, kwargs | {"cu_seqlens": ends[[0, -1]]})
+
+    if network.config._attn_implementation == "eager":
+        return
+    for part in network.modules():
+        if "cu_seqlens" in inspect.signature(part.forward).parameters:
+            part.register_forward_pre_hook(at_once, with_kwargs=True)
+
+
+@contextmanager
+def _loss_of_a_gpu():
+    """TRL's loss as a GPU takes it: of the answer's tokens alone, by Triton kernels, in place.
+
+    Without Triton TRL keeps several copies of the logits of 4,096 tokens.
+    """
+
+    def in_place(*args, **kwargs) -> None:
+        pass
+
+    with (
+        patch.multiple(chunked_logprob, _forward_tile=in_place, _backward_tile=in_place),
+        patch.object(trl.trainer.utils, "_use_triton", lambda device: True),
+    ):
+        yield
+
+
+def _train_peak(network, meter: Meter, batch, size: int, accumulated: bool) -> int:
     """Bytes above weights and gradients at the peak of forward and backward.
 
-    Rows alike add alike, so that a large batch is reckoned from one row and two.
+    Where gradients are `accumulated`, those of the batch before are held all the while.
     """
     network.train()
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     gradients = sum(weight.numel() * weight.element_size() for weight in weights)
-
-    def measure(rows: int) -> int:
+    with meter:
+        before = meter.live
         for weight in weights:
-            weight.grad = None
-        inputs = _many(batch, rows)
-        with meter:
-            before = meter.live
-            for _ in range(passes):
-                meter.peak = meter.live
-                out = network(**inputs, use_cache=False, fused_lm_head=True)
-                (-out.log_probs.sum()).backward()
-                del out
-        return meter.peak - before - gradients
-
-    found = _in_proportion(measure, size)
+            weight.grad = torch.empty_like(weight) if accumulated else None
+        meter.peak = meter.live
+        out = network(**_many(batch, size), use_cache=False, fused_lm_head=True)
+        (-out.log_probs.sum()).backward()
+        found = meter.peak - before - gradients
     for weight in weights:
         weight.grad = None
     return max(found, 0)

@@ -129,6 +129,50 @@ def test_grpo_counts_the_reference_and_the_cache(counted):
     assert longer.phases["generate"] > less.phases["generate"]
 
 
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_attention_in_one_call_takes_the_same_memory(name, tmp_path, monkeypatch):
+    """As window by window and frame by frame, with and without checkpointing."""
+    import stvgkit.plan
+
+    vision = dict(hidden_size=64, intermediate_size=64, depth=2, num_heads=2)  # it has the peak
+    families.save_family(name, tmp_path, vision=vision)
+
+    def peaks():
+        for checkpointing in (False, True):
+            settings = dict(gradient_checkpointing=checkpointing, max_side=224)
+            task, model, args = recipe("sft", tmp_path, **settings)
+            clips = dict(video=(320, 180), seconds=2)
+            yield make_plan("r", "sft", task, model, args, **clips).memory["activations"]
+
+    at_once = list(peaks())
+    monkeypatch.setattr(stvgkit.plan, "_attend_at_once", lambda network: None)
+    assert at_once == pytest.approx(list(peaks()), rel=0.01)
+
+
+def test_a_gpu_keeps_no_copies_of_the_logits(tmp_path):
+    """TRL's kernels work in place there; on a CPU some parts of the vocabulary are kept wide."""
+    from trl.kernels import chunked_logprob
+
+    families.save_family("qwen3_vl", tmp_path)
+    task, model, args = recipe("sft", tmp_path, max_side=112)
+    tile = chunked_logprob._backward_tile
+    clips = dict(video=(320, 180), seconds=4)
+    gpu, cpu = (
+        make_plan("r", "sft", task, model, args, **clips, on_cpu=on_cpu) for on_cpu in (False, True)
+    )
+    tokens = gpu.clip.visual_tokens + gpu.clip.text_tokens + gpu.clip.answer_tokens
+    copy = 4 * 32_768 * tokens  # TRL's part of the vocabulary
+    assert cpu.memory["activations"] - gpu.memory["activations"] > 3 * copy
+    assert chunked_logprob._backward_tile is tile
+
+
+def test_gradients_of_the_batch_before_are_held(counted):
+    """They are there from the second batch of a step on, while the next are being made."""
+    first, second = counted(), counted(gradient_accumulation_steps=2)
+    assert second.phases["train"] > first.phases["train"]
+    assert second.phases["train"] == counted(gradient_accumulation_steps=8).phases["train"]
+
+
 def test_vllm_takes_its_share_and_may_sleep():
     parts = dict(memory={}, phases={"train": 40_000_000_000, "rest": 20_000_000_000})
     plan = Plan("r", "m", "grpo", 1, 1, None, Launch(), **parts, vllm_share=0.5)
