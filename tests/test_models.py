@@ -1,6 +1,7 @@
 """The same code trains and asks every family; frames, boxes and times stay what they are."""
 
 import json
+import re
 from fractions import Fraction
 
 import av
@@ -44,7 +45,7 @@ def checkpoint(request, tmp_path_factory):
     return families.save_family(request.param, folder)
 
 
-@pytest.fixture()
+@pytest.fixture(scope="module")
 def grounder(checkpoint):
     from stvgkit.models import load
 
@@ -98,24 +99,58 @@ def test_qwen3_vl_would_have_enlarged_them(qwen):
     assert grid[2] * 16 > 160
 
 
+def shown_to_the_model(grounder, row: dict) -> tuple[str, list[np.ndarray]]:
+    """What the processor makes of a row: the prompt's tokens as text, and the frames' red."""
+    messages, frames = row_messages(row), iter(row_images(row))
+    for part in messages[0]["content"]:
+        if part["type"] == "image":
+            part["image"] = next(frames)
+    asked = dict(add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
+    inputs = grounder.processor.apply_chat_template(messages, **asked)
+    text, pixels = grounder.processor.tokenizer.decode(inputs["input_ids"][0]), []
+    if "image_grid_thw" not in inputs:  # (1, n, 3, height, width) and where it is no padding
+        for image, real in zip(
+            inputs["pixel_values"][0], inputs["pixel_attention_mask"][0].bool(), strict=True
+        ):
+            pixels.append(image[0][real].reshape(real[:, 0].sum(), real[0].sum()).numpy())
+        return text, pixels
+    images, start = grounder.processor.image_processor, 0
+    patch, merge = images.patch_size, images.merge_size
+    for _, rows, columns in inputs["image_grid_thw"].tolist():
+        patches = inputs["pixel_values"][start : start + rows * columns]
+        blocks = (rows // merge, columns // merge, merge, merge, 3, 2, patch, patch)
+        picture = patches.reshape(blocks).permute(4, 5, 0, 2, 6, 1, 3, 7)[0, 0]  # red, first time
+        pixels.append(picture.reshape(rows * patch, columns * patch).numpy())
+        start += rows * columns
+    return text, pixels
+
+
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
 def test_the_pixels_that_arrive_are_those_of_the_resized_frame(qwen, name, drawn):
     """The box is found at its drawn place in the very tensor that the model gets."""
     grounder = qwen(name)
     row = plan_row(drawn, grounder.clip_format)
-    images = grounder.processor.image_processor
-    inputs = images(images=row_images(row), return_tensors="pt")
-    patch, merge = images.patch_size, images.merge_size
-    for i, frame in enumerate(row["frames"]):
-        _, rows, columns = inputs["image_grid_thw"][i].tolist()
-        patches = inputs["pixel_values"][i * rows * columns : (i + 1) * rows * columns]
-        blocks = (rows // merge, columns // merge, merge, merge, 3, 2, patch, patch)
-        picture = patches.reshape(blocks).permute(4, 5, 0, 2, 6, 1, 3, 7)[0, 0]
-        picture = picture.reshape(rows * patch, columns * patch).numpy()  # red, first time step
+    _, pictures = shown_to_the_model(grounder, row)
+    for frame, picture in zip(row["frames"], pictures, strict=True):
+        assert picture.shape[::-1] == tuple(row["size"])
         found = white_box(picture)
         left = (20 + 2 * frame) / WIDTH
         drawn_at = [left, 40 / HEIGHT, left + 64 / WIDTH, 120 / HEIGHT]
-        assert np.abs(found - drawn_at).max() < 1.01 / min(rows * patch, columns * patch)
+        assert np.abs(found - drawn_at).max() < 1.01 / min(picture.shape)
+
+
+def answer_by_looking(row: dict, pictures) -> str:
+    """The answer of one who sees the white box in the pictures and knows when it matters."""
+    space = CoordinateSpace.parse(row["space"])
+    lines = []
+    for i in row["target_frames"]:
+        sides = [space.width, space.height, space.width, space.height]
+        numbers = np.rint(white_box(pictures[i]) * sides).astype(int)
+        lines.append(f"{i}. [{', '.join(str(n) for n in numbers)}]")
+    listed = ", ".join(lines)
+    first, last = row["target_frames"][0], row["target_frames"][-1]
+    text = f"<time> {first} - {last} </time>\n<think_bbox> {listed} </think_bbox>\n"
+    return text + f"<pred_bbox> {listed} </pred_bbox>"
 
 
 def test_a_drawn_box_comes_back_at_its_place(grounder, drawn, tmp_path):
@@ -123,17 +158,7 @@ def test_a_drawn_box_comes_back_at_its_place(grounder, drawn, tmp_path):
     from stvgkit.evaluation import predict, score
 
     row = plan_row(drawn, grounder.clip_format)
-    space = CoordinateSpace.parse(row["space"])
-    images = row_images(row)
-    lines = []
-    for i in row["target_frames"]:
-        sides = [space.width, space.height, space.width, space.height]
-        numbers = np.rint(white_box(np.asarray(images[i])[..., 0]) * sides).astype(int)
-        lines.append(f"{i}. [{', '.join(str(n) for n in numbers)}]")
-    listed = ", ".join(lines)
-    first, last = row["target_frames"][0], row["target_frames"][-1]
-    text = f"<time> {first} - {last} </time>\n<think_bbox> {listed} </think_bbox>\n"
-    text += f"<pred_bbox> {listed} </pred_bbox>"
+    text = answer_by_looking(row, [np.asarray(image)[..., 0] for image in row_images(row)])
     out = predict(None, [row], tmp_path / "p.jsonl", ask=lambda rows: [text], progress=False)
     report = score(out, [drawn])
     assert report.metrics["m_vIoU"] > 0.8  # the span ends between two frames: 50 of 52 frames
@@ -220,15 +245,15 @@ FRAME_TIMES = {
 }
 
 
-def write_timed(path, times) -> None:
-    """A video whose frame i has the colour i and is shown from `times[i]` on."""
+def write_timed(path, times, frames) -> None:
+    """A video whose frame i is shown from `times[i]` on."""
     clock = Fraction(1, 90_000)
+    height, width, _ = frames[0].shape
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"crf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = clock
-        for i, seconds in enumerate(times):
-            pixels = np.full((48, 64, 3), 2 * i + 4, np.uint8)
+        for seconds, pixels in zip(times, frames, strict=True):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = round(float(seconds) / clock), clock
             container.mux(stream.encode(frame))
@@ -240,7 +265,7 @@ def test_the_times_shown_are_those_of_the_frames_shown(rate, tmp_path):
     """Seconds in the prompt against the frame that is really there, told by its colour."""
     times = FRAME_TIMES[rate] - FRAME_TIMES[rate][0]
     path = tmp_path / "timed.mp4"
-    write_timed(path, times)
+    write_timed(path, times, [np.full((48, 64, 3), 2 * i + 4, np.uint8) for i in range(len(times))])
     window = Span(0, len(times) - 1)
     sample = Sample("t", "it", path, 64, 48, 25.0, window, window, None)
     row = plan_row(sample, ClipFormat(factor=16, max_side=64))
@@ -251,6 +276,44 @@ def test_the_times_shown_are_those_of_the_frames_shown(rate, tmp_path):
     assert there == row["frames"]
     assert len(said) == len(there) > 6
     assert np.abs(np.array(said) - times[there]).max() <= 0.05 + 1e-6
+
+
+def moving_box(path, rate: str) -> tuple[Sample, np.ndarray]:
+    """A white box that moves a pixel a frame, as a video of this rate, and its frames' times."""
+    times = FRAME_TIMES[rate] - FRAME_TIMES[rate][0]
+    frames, boxes = np.zeros((len(times), HEIGHT, WIDTH, 3), np.uint8), []
+    for i, frame in enumerate(frames):
+        frame[40:120, 20 + i : 84 + i] = 255
+        boxes.append(np.array([20 + i, 40, 84 + i, 120]) / [WIDTH, HEIGHT, WIDTH, HEIGHT])
+    write_timed(path, times, frames)
+    tube = Tube(np.arange(len(times)), boxes)
+    sample = Sample("t", "the white box", path, WIDTH, HEIGHT, 25.0, tube.span, tube.span, tube)
+    return sample, times
+
+
+@pytest.mark.parametrize("rate", FRAME_TIMES)
+def test_boxes_and_times_are_right_in_every_family_at_every_frame_rate(grounder, rate, tmp_path):
+    """From the pixels and the text that the model is given to boxes on the original frames."""
+    from stvgkit.evaluation import predict, score
+    from stvgkit.predictions import read_completions
+
+    sample, times = moving_box(tmp_path / "box.mp4", rate)
+    row = plan_row(sample, grounder.clip_format)
+    text, pictures = shown_to_the_model(grounder, row)
+    said = [float(found) for found in re.findall(r"<(\d+\.\d+) seconds>", text)]
+    assert len(said) == len(pictures) > 6
+    # The box tells which frame each picture is.
+    there = [round(white_box(picture)[0] * WIDTH - 20) for picture in pictures]
+    pixel = WIDTH / min(picture.shape[1] for picture in pictures)
+    assert np.abs(np.array(there) - row["frames"]).max() <= pixel
+    assert np.abs(np.array(said) - times[row["frames"]]).max() <= 0.05 + 1e-6
+    answer = answer_by_looking(row, pictures)
+    out = predict(None, [row], tmp_path / "p.jsonl", ask=lambda rows: [answer], progress=False)
+    tube = read_completions(out)["t"].tube
+    assert iou(tube.boxes, sample.tube.at(tube.frames).boxes).min() > 0.9
+    assert (tube.span.start, tube.span.end) == (row["frames"][0], row["frames"][-1])
+    shown = row["frames"][-1] - row["frames"][0] + 1  # the rest of the video is not asked about
+    assert score(out, [sample]).metrics["m_vIoU"] > 0.9 * shown / len(times)
 
 
 class TestSkipping:
