@@ -40,7 +40,7 @@ def run_seed(out: Path, seed: int, smoke: bool) -> dict:
 
 
 def longer(out: Path, folder: Path, seed: int, smoke: bool):
-    """SFT goes on from its checkpoint, for the seconds that GRPO trained."""
+    """SFT goes on from its checkpoint, for the seconds that GRPO trained, on the clips of both."""
     budget = demo.SMOKE if smoke else demo.FULL
     share = train_seconds(out / "grpo") / train_seconds(out / "sft")
     settings = budget.sft | {"max_steps": max(1, round(share * budget.sft["max_steps"]))}

@@ -154,10 +154,10 @@ def _draw_thing(rng, colour: str, shape: str, event: str) -> Thing:
     half = np.full(STEPS, rng.uniform(0.08, 0.17))
     travel = np.zeros((STEPS, 2))
     if event in MOVES:
-        distance = min(rng.uniform(0.07, 0.14) * (length - 1), 0.6)
+        distance = rng.uniform(0.35, 0.6)
         travel = progress[:, None] * distance * np.array(MOVES[event])
     if event in RESIZES:
-        small, large = rng.uniform(0.06, 0.09), rng.uniform(0.16, 0.23)
+        small, large = rng.uniform(0.06, 0.08), rng.uniform(0.2, 0.25)
         half = small + (large - small) * (progress if event == "grows" else 1 - progress)
     low = half.max() - np.minimum(travel.min(axis=0), 0)
     high = 1 - half.max() - np.maximum(travel.max(axis=0), 0)

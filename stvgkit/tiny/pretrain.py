@@ -1,6 +1,6 @@
 """Pre-train the tiny VLM on single-frame grounding: `python -m stvgkit.tiny.pretrain --out DIR`.
 
-Five stages, in the order in which real multimodal models are made:
+Seven stages, in the order in which real multimodal models are made:
 
 1. *encoder*: the vision tower alone learns to say, for each visual token, whether a thing has its
    centre there, and its colour, shape, cell and box. What it says is compared with the language
@@ -11,10 +11,15 @@ Five stages, in the order in which real multimodal models are made:
 3. *dialogue*: the same as questions and answers, and that a thing is not there.
 4. *practice*: more of these, nearly all in clips of eight frames, until the boxes are tight.
 5. *lists*: the same thing pointed at in several given frames, one box after the other.
+6. *changes*: which frames a thing is seen in, and pointing in a range of frames. Beside that, a
+   visual token learns to tell where its thing was in the frame before, and what has changed.
+7. *together*: the last two; and where an answer begins, all frames that its thing is seen in, or
+   changes in, are to be known there.
 
 It never sees an STVG answer, a span of time, or a sentence about an event. Simplified away: real
-models learn from photographs with captions; the visual tokens' frame (`frame_loss`) is taught
-here by a throw-away classifier where real models see enough video to find it.
+models learn from photographs with captions; the visual tokens' frame (`frame_loss`), their past
+(`change_loss`) and a thing's course (`course_loss`) are taught here by throw-away heads, where real
+models see enough video to find them.
 """
 
 from __future__ import annotations
@@ -141,8 +146,9 @@ def to_patches(frames: np.ndarray) -> torch.Tensor:
     return patches.reshape(n * (BOARD * MERGE) ** 2, c * 2 * PATCH * PATCH)
 
 
-# A text as pieces, each with whether the model is to learn to write it.
-Pieces = list[tuple[str, bool]]
+# A text as pieces, each with whether the model is to learn to write it and, for some answers,
+# the number of the thing that they are about.
+Pieces = list[tuple[str, bool] | tuple[str, bool, int]]
 
 
 def places_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
@@ -191,8 +197,33 @@ def lists_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
         which = ", ".join(str(k) for k in asked)
         ask = f"point: {pictures.name(b, i)} in frame {which}<|im_end|>\n<|im_start|>assistant\n"
         pieces += [(f"<|im_start|>user\n{shown}{ask}", False)]
-        pieces += [(f"{', '.join(places)}<|im_end|>", True), ("\n", False)]
+        pieces += [(f"{', '.join(places)}<|im_end|>", True, i), ("\n", False)]
     return pieces
+
+
+def frames_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
+    """`frame: the red circle` and `0, 2, 3`, or `point: the red circle in frame 2 - 4`."""
+    pieces, frames = [], pictures.frames.shape[1]
+    for turn, (_, i) in enumerate(_subjects(pictures, b, rng, turns)):
+        name = pictures.name(b, i)
+        if rng.random() < 0.6:
+            question = f"frame: {name}"
+            answer = ", ".join(str(n) for n in np.flatnonzero(pictures.visible[b, :, i])) or "none"
+        else:
+            first, last = np.sort(rng.integers(0, frames, size=2))
+            question = f"point: {name} in frame {first} - {last}"
+            places = (point_question(pictures, b, n, i)[1] for n in range(first, last + 1))
+            answer = ", ".join(places)
+        shown = "" if turn else _shown(pictures)
+        ask = f"<|im_start|>user\n{shown}{question}<|im_end|>\n<|im_start|>assistant\n"
+        pieces += [(ask, False), (f"{answer}<|im_end|>", True, i), ("\n", False)]
+    return pieces
+
+
+def any_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
+    """One of the two above."""
+    text = lists_text if rng.random() < 0.4 else frames_text
+    return text(pictures, b, rng, turns)
 
 
 def _shown(pictures: Pictures) -> str:
@@ -224,6 +255,11 @@ class Pretraining:
         self.heads = torch.nn.ModuleDict(
             {"seen": torch.nn.Linear(width, 1)}
             | {f"side{k}": torch.nn.Linear(width, width, bias=False) for k in range(4)}
+            | {what: torch.nn.Linear(width, STEPS) for what in ("seen in", "changes in")}
+            | {
+                name: torch.nn.Linear(width, BOARD**2 + 1 if what == "before" else len(CHANGES))
+                for name, (_, what) in CHANGE_HEADS.items()
+            }
         )
 
     def words(self, names) -> torch.Tensor:
@@ -259,8 +295,8 @@ class Pretraining:
             off.append((logits.argmax(-1) - sides[:, k]).abs().float().mean().item())
         return loss, figures | {"off by": float(np.mean(off))}
 
-    def text_loss(self, pictures: Pictures, texts: list[Pieces]) -> tuple[torch.Tensor, dict]:
-        """Stages 2 to 5: the language loss on what is to be learned, plus `frame_loss`."""
+    def text_loss(self, pictures: Pictures, texts: list[Pieces], changes: bool = False):
+        """Stages 2 to 7: the language loss on what is to be learned, plus `frame_loss`."""
         inputs, labels = self.batch(pictures, texts)
         out = self.model(**inputs, output_hidden_states=True)
         learn = labels[:, 1:] != -100
@@ -275,6 +311,11 @@ class Pretraining:
                 figures[what] = right[chosen].float().mean().item()
         if pictures.frames.shape[1] > 1:
             loss = loss + 0.3 * self.frame_loss(out.hidden_states, inputs, pictures.frames.shape)
+        if changes and pictures.frames.shape[1] > 1:
+            part, more = self.change_loss(out.hidden_states, inputs, pictures)
+            loss, figures = loss + part, figures | more
+            part, more = self.course_loss(out.hidden_states[3], pictures, texts)
+            loss, figures = loss + part, figures | more
         return loss, figures
 
     def frame_loss(self, hidden, inputs, shape) -> torch.Tensor:
@@ -285,14 +326,60 @@ class Pretraining:
         truth = torch.arange(frames).repeat_interleave(BOARD**2).repeat(batch)
         return sum(alike(hidden[layer][visual], stamps, truth)[0] for layer in (1, 2))
 
+    def change_loss(self, hidden, inputs, pictures: Pictures):
+        """The visual token in a thing's middle should tell where that was, and what has changed.
+
+        Both are read by throw-away heads. Gives the loss, and the shares that are right.
+        """
+        rows, frames, things, kinds = thing_changes(pictures)
+        before = _centre_cells(pictures.boxes[rows, frames - 1, things])
+        before = np.where(pictures.visible[rows, frames - 1, things], before, BOARD**2)
+        cells = _centre_cells(pictures.boxes[rows, frames, things])
+        truths = {"before": torch.from_numpy(before), "change": torch.from_numpy(kinds)}
+        loss, figures = 0.0, {}
+        for name, (layer, what) in CHANGE_HEADS.items():
+            tokens = hidden[layer][inputs["mm_token_type_ids"] == 1]
+            tokens = tokens.view(*pictures.frames.shape[:2], BOARD**2, -1)[rows, frames, cells]
+            logits = self.heads[name](tokens)
+            loss = loss + 0.5 * F.cross_entropy(logits, truths[what])
+            figures[name] = (logits.argmax(-1) == truths[what]).float().mean().item()
+        return loss, figures
+
+    def course_loss(self, hidden, pictures: Pictures, texts: list[Pieces]):
+        """Where an answer begins, all frames that its thing is seen in, or changes in, are known.
+
+        Read by throw-away heads. Gives the loss, and the share of frames that are right.
+        """
+        rows, places, things = self.answers(texts)
+        changed = np.zeros(pictures.visible.shape, dtype=bool)
+        row, frame, thing, kind = thing_changes(pictures)
+        changed[row, frame, thing] = kind > 0
+        loss, figures = 0.0, {}
+        for what, bits in (("seen in", pictures.visible), ("changes in", changed)):
+            truth = torch.from_numpy(bits[rows, :, things])  # (answers, frames)
+            logits = self.heads[what](hidden[rows, places])
+            loss = loss + F.binary_cross_entropy_with_logits(logits, truth.float())
+            figures[what] = ((logits > 0) == truth).float().mean().item()
+        return loss, figures
+
+    def answers(self, texts: list[Pieces]) -> tuple[list[int], list[int], list[int]]:
+        """The rows of answers about a thing, their last tokens before them, and the things."""
+        found = []
+        for row, pieces in enumerate(texts):
+            length = 0
+            for text, _, *thing in pieces:
+                found += [(row, length - 1, i) for i in thing]
+                length += len(self.tokenizer(text).input_ids)
+        return tuple(zip(*found, strict=True))
+
     def batch(self, pictures: Pictures, texts: list[Pieces]):
         """Model inputs and labels, padded on the right."""
         ids, labels = [], []
         for pieces in texts:
-            tokens = [self.tokenizer(text).input_ids for text, _ in pieces]
+            tokens = [self.tokenizer(text).input_ids for text, *_ in pieces]
             ids.append(sum(tokens, []))
             parts = zip(tokens, pieces, strict=True)
-            kept = ([t if learn else -100 for t in ts] for ts, (_, learn) in parts)
+            kept = ([t if learn else -100 for t in ts] for ts, (_, learn, *_) in parts)
             labels.append(sum(kept, []))
         width, pad = max(map(len, ids)), self.tokenizer.pad_token_id
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in ids])
@@ -352,15 +439,45 @@ def read_box(answer: str) -> np.ndarray:
     return np.array(numbers if len(numbers) == 4 else [0] * 4) / 100
 
 
+CHANGES = ["none", "appears", "left", "right", "up", "down", "grows", "shrinks"]
+CHANGE_HEADS = {
+    "before1": (1, "before"),
+    "before2": (2, "before"),
+    "change2": (2, "change"),
+    "change3": (3, "change"),
+}
+
+
+def thing_changes(pictures: Pictures) -> tuple[np.ndarray, ...]:
+    """What has changed in each visible thing since the frame before.
+
+    Gives four arrays: row, frame (from 1), thing, and the number of its change in `CHANGES`.
+    """
+    before, boxes = pictures.boxes[:, :-1], pictures.boxes[:, 1:]
+    x, y = np.moveaxis((boxes - before)[..., :2] + (boxes - before)[..., 2:], -1, 0) / 2
+    width = (boxes - before)[..., 2] - (boxes - before)[..., 0]
+    sizes = np.stack([-x, x, -y, y, width, -width])  # in the order of CHANGES[2:]
+    kinds = np.where(sizes.max(axis=0) > 0.01, sizes.argmax(axis=0) + 2, 0)
+    kinds[~pictures.visible[:, :-1]] = CHANGES.index("appears")
+    rows, frames, things = np.nonzero(pictures.visible[:, 1:])
+    return rows, frames + 1, things, kinds[rows, frames, things]
+
+
+def _centre_cells(boxes: np.ndarray) -> np.ndarray:
+    """The number of the visual token that holds each box's centre."""
+    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
+    column, row = np.moveaxis(np.clip(centre * BOARD, 0, BOARD - 1).astype(int), -1, 0)
+    return row * BOARD + column
+
+
 def cell_owners(pictures: Pictures) -> np.ndarray:
     """Which thing has its centre in each visual token of the first frame, `(batch, cells)`."""
     boxes, visible = pictures.boxes[:, 0], pictures.visible[:, 0]
     owner = np.full((len(boxes), BOARD**2), -1)
-    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-    column, row = np.moveaxis(np.clip(centre * BOARD, 0, BOARD - 1).astype(int), -1, 0)
+    cells = _centre_cells(boxes)
     for i in range(boxes.shape[1]):
         rows = np.flatnonzero(visible[:, i])
-        owner[rows, row[rows, i] * BOARD + column[rows, i]] = i
+        owner[rows, cells[rows, i]] = i
     return owner
 
 
@@ -379,6 +496,8 @@ class Stage:
     frames: tuple[tuple[int, ...], tuple[int, ...]]
     text: Callable | None = None
     turns: int = 5  # questions about a clip
+    moving: float = 0.25  # share of the clips whose things move as in the benchmark
+    changes: bool = False  # also learn `change_loss`
 
 
 STAGES = (
@@ -387,17 +506,20 @@ STAGES = (
     Stage("dialogue", 500, 96, 1e-3, ((1, 2, 4, 8), (4, 8, 8)), dialogue_text),
     Stage("practice", 1600, 96, 1e-3, ((2, 8, 8, 8), (2, 8, 8, 8)), dialogue_text, turns=12),
     Stage("lists", 350, 96, 7e-4, ((2, 8, 8, 8), (2, 8, 8, 8)), lists_text),
+    Stage("changes", 500, 96, 1e-3, ((8,), (8,)), frames_text, turns=8, moving=0.5, changes=True),
+    Stage("together", 700, 96, 1e-3, ((8,), (8,)), any_text, turns=7, moving=0.5, changes=True),
 )
 
 
 def train_stage(run: Pretraining, stage: Stage, log: list[dict], progress: bool = True) -> None:
     """One stage: AdamW, a short warm-up, then a cosine down to a twentieth."""
     tower = list(run.model.model.visual.parameters())
+    heads = list(run.heads.parameters())
     if stage.text is None:
-        groups = [{"params": [*tower, *run.heads.parameters()], "share": 1.0}]
+        groups = [{"params": [*tower, *heads], "share": 1.0}]
     else:
         seen = {id(p) for p in tower}
-        rest = [p for p in run.model.parameters() if id(p) not in seen]
+        rest = [p for p in run.model.parameters() if id(p) not in seen] + heads
         groups = [{"params": rest, "share": 1.0}, {"params": tower, "share": 0.2}]
     optimizer = torch.optim.AdamW(groups, lr=stage.rate, weight_decay=0.01, betas=(0.9, 0.98))
     start, recent = time.time(), []
@@ -405,14 +527,15 @@ def train_stage(run: Pretraining, stage: Stage, log: list[dict], progress: bool 
     for step in bar:
         frames = int(run.rng.choice(stage.frames[2 * step >= stage.steps]))
         batch = max(8, 2 * stage.batch // (frames + 1))
-        make = draw_clips if stage.text and run.rng.random() < 0.25 else draw_pictures
+        make = draw_clips if stage.text and run.rng.random() < stage.moving else draw_pictures
         pictures = make(run.rng, batch, frames)
         if stage.text is None:
             loss, figures = run.encoder_loss(pictures)
         else:
             texts = [stage.text(pictures, b, run.rng, stage.turns) for b in range(batch)]
             empty = [(_shown(pictures), False)]  # a clip with nothing in it
-            loss, figures = run.text_loss(pictures, [text or empty for text in texts])
+            texts = [text or empty for text in texts]
+            loss, figures = run.text_loss(pictures, texts, stage.changes)
         cosine = 0.5 * (1 + math.cos(math.pi * step / stage.steps))
         for group in optimizer.param_groups:
             group["lr"] = stage.rate * group["share"] * min(1, (step + 1) / 30, 0.05 + cosine)
