@@ -52,6 +52,7 @@ WATCH_DRAWS = """(milliseconds) => new Promise((done) => {
   setTimeout(() => { player.draw = draw; done(log); }, milliseconds);
 })"""
 
+
 def generated(path: Path, seconds: float = 20, fps: float = 30) -> Path:
     """A pan over a soft texture with grain: about as hard to encode as filmed material."""
     rng = np.random.default_rng(0)

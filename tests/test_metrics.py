@@ -179,9 +179,9 @@ def test_gold_gaps_are_left_out_of_viou_but_not_of_tiou():
 # A thousandth apart at least: an area near the smallest float there is has no IoU to speak of.
 side = st.integers(0, 1000).map(lambda thousandths: thousandths / 1000)
 tubes = st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True).flatmap(
-    lambda frames: st.lists(
-        st.tuples(*[side] * 4), min_size=len(frames), max_size=len(frames)
-    ).map(lambda boxes: Tube(sorted(frames), boxes))
+    lambda frames: st.lists(st.tuples(*[side] * 4), min_size=len(frames), max_size=len(frames)).map(
+        lambda boxes: Tube(sorted(frames), boxes)
+    )
 )
 
 
