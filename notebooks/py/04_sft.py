@@ -186,8 +186,6 @@ print(f"by hand {by_hand:.4f}, by the library {by_library:.4f}")
 assert abs(by_hand - by_library) < 0.02 * by_library
 
 # %% [markdown]
-
-# %% [markdown]
 # ## 5 · Before, training, after
 #
 # First the test clips with the model as it is, then `sft`: TRL's `SFTTrainer` on the rows above. The
@@ -298,14 +296,31 @@ for off in (0.0, 0.02, 0.25):
 assert sums[0.0] > sums[0.02] > sums[0.25]
 
 # %% [markdown]
-# Three things imitation does not teach:
+# And what counts how much? The loss is a mean over tokens, so a part of the answer counts by its
+# length:
+
+# %%
+text, length = gold_text(test_row), {}
+for tag in ("time", "think_bbox", "pred_bbox"):
+    part = text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+    length[tag] = len(tokenizer(part).input_ids)
+for tag, tokens in length.items():
+    print(f"{tag:12s} {tokens:4d} tokens, {tokens / sum(length.values()):4.0%} of the loss")
+assert length["time"] < length["pred_bbox"]
+
+# %% [markdown]
+# Two numbers say *when*, dozens say *where*: imitation learns the boxes long before the time. Among
+# the rewards, time is one of five.
 #
+# Four things imitation does not teach:
+#
+# - **what matters**: a wrong moment counts no more than a wrong comma;
 # - **which of two imperfect answers is better**, as you just saw;
 # - **to live with its own mistakes**: in training, each token follows the *true* ones; in
 #   generation, it follows the model's own, wrong ones included;
 # - **that many answers are right**: it is punished for every good answer that is not the one shown.
 #
-# Answers that the model writes itself, and rewards for them, teach all three. That is
+# Answers that the model writes itself, and rewards for them, teach all four. That is
 # [05](05_grpo_by_hand.ipynb).
 #
 # ## Exercises
