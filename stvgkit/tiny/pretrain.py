@@ -1,6 +1,6 @@
 """Pre-train the tiny VLM on single-frame grounding: `python -m stvgkit.tiny.pretrain --out DIR`.
 
-Seven stages, in the order in which real multimodal models are made:
+Eight stages, in the order in which real multimodal models are made:
 
 1. *encoder*: the vision tower alone learns to say, for each visual token, whether a thing has its
    centre there, and its colour, shape, cell and box. What it says is compared with the language
@@ -15,8 +15,9 @@ Seven stages, in the order in which real multimodal models are made:
    visual token learns to tell where its thing was in the frame before, and what has changed.
 7. *together*: the last two; and where an answer begins, all frames that its thing is seen in, or
    changes in, are to be known there.
+8. *course*: the first and the last frame that a thing is seen in.
 
-It never sees an STVG answer, a span of time, or a sentence about an event. Simplified away: real
+It never sees an STVG answer or a sentence about an event. Simplified away: real
 models learn from photographs with captions; the visual tokens' frame (`frame_loss`), their past
 (`change_loss`) and a thing's course (`course_loss`) are taught here by throw-away heads, where real
 models see enough video to find them.
@@ -146,8 +147,8 @@ def to_patches(frames: np.ndarray) -> torch.Tensor:
     return patches.reshape(n * (BOARD * MERGE) ** 2, c * 2 * PATCH * PATCH)
 
 
-# A text as pieces, each with whether the model is to learn to write it and, for some answers,
-# the number of the thing that they are about.
+# A text as pieces, each with whether the model is to learn to write it and, for some, the number
+# of a thing whose course is to be known at its last token.
 Pieces = list[tuple[str, bool] | tuple[str, bool, int]]
 
 
@@ -196,8 +197,8 @@ def lists_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
         shown = "" if turn else _shown(pictures)
         which = ", ".join(str(k) for k in asked)
         ask = f"point: {pictures.name(b, i)} in frame {which}<|im_end|>\n<|im_start|>assistant\n"
-        pieces += [(f"<|im_start|>user\n{shown}{ask}", False)]
-        pieces += [(f"{', '.join(places)}<|im_end|>", True, i), ("\n", False)]
+        pieces += [(f"<|im_start|>user\n{shown}{ask}", False, i)]
+        pieces += [(f"{', '.join(places)}<|im_end|>", True), ("\n", False)]
     return pieces
 
 
@@ -216,13 +217,35 @@ def frames_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
             answer = ", ".join(places)
         shown = "" if turn else _shown(pictures)
         ask = f"<|im_start|>user\n{shown}{question}<|im_end|>\n<|im_start|>assistant\n"
-        pieces += [(ask, False), (f"{answer}<|im_end|>", True, i), ("\n", False)]
+        pieces += [(ask, False, i), (f"{answer}<|im_end|>", True), ("\n", False)]
     return pieces
 
 
 def any_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
     """One of the two above."""
     text = lists_text if rng.random() < 0.4 else frames_text
+    return text(pictures, b, rng, turns)
+
+
+def course_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
+    """`frame: the red circle` and `frame 0, 2, 3`; `find: the red circle` and `frame 0 - 3`."""
+    pieces = []
+    for turn, (_, i) in enumerate(_subjects(pictures, b, rng, turns)):
+        seen = np.flatnonzero(pictures.visible[b, :, i])
+        if rng.random() < 0.5:
+            question, answer = "frame", ", ".join(map(str, seen))
+        else:
+            question, answer = "find", f"{seen[0]} - {seen[-1]}"
+        shown = "" if turn else _shown(pictures)
+        ask = f"{question}: {pictures.name(b, i)}<|im_end|>\n<|im_start|>assistant\n"
+        pieces += [(f"<|im_start|>user\n{shown}{ask}", False, i)]
+        pieces += [("frame ", True, i), (f"{answer}<|im_end|>", True), ("\n", False)]
+    return pieces
+
+
+def most_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
+    """What comes last, and now and then what came before."""
+    text = (lists_text, frames_text, course_text, course_text)[rng.integers(4)]
     return text(pictures, b, rng, turns)
 
 
@@ -296,7 +319,7 @@ class Pretraining:
         return loss, figures | {"off by": float(np.mean(off))}
 
     def text_loss(self, pictures: Pictures, texts: list[Pieces], changes: bool = False):
-        """Stages 2 to 7: the language loss on what is to be learned, plus `frame_loss`."""
+        """Stages 2 to 8: the language loss on what is to be learned, plus `frame_loss`."""
         inputs, labels = self.batch(pictures, texts)
         out = self.model(**inputs, output_hidden_states=True)
         learn = labels[:, 1:] != -100
@@ -363,13 +386,13 @@ class Pretraining:
         return loss, figures
 
     def answers(self, texts: list[Pieces]) -> tuple[list[int], list[int], list[int]]:
-        """The rows of answers about a thing, their last tokens before them, and the things."""
+        """Of every piece about a thing: its row, the place of its last token, the thing."""
         found = []
         for row, pieces in enumerate(texts):
             length = 0
             for text, _, *thing in pieces:
-                found += [(row, length - 1, i) for i in thing]
                 length += len(self.tokenizer(text).input_ids)
+                found += [(row, length - 1, i) for i in thing]
         return tuple(zip(*found, strict=True))
 
     def batch(self, pictures: Pictures, texts: list[Pieces]):
@@ -508,6 +531,7 @@ STAGES = (
     Stage("lists", 350, 96, 7e-4, ((2, 8, 8, 8), (2, 8, 8, 8)), lists_text),
     Stage("changes", 500, 96, 1e-3, ((8,), (8,)), frames_text, turns=8, moving=0.5, changes=True),
     Stage("together", 700, 96, 1e-3, ((8,), (8,)), any_text, turns=7, moving=0.5, changes=True),
+    Stage("course", 300, 96, 1e-3, ((8,), (8,)), most_text, turns=8, moving=0.6, changes=True),
 )
 
 
