@@ -81,7 +81,7 @@ if MODEL == "tiny":
     assert (totals == 0).all(), "the base model has never seen the format"
 
 # %% [markdown]
-# The tiny model names things, which is all it knows. Nothing parses, so all five rewards are 0 for
+# The tiny model says in which frames it sees the thing, as it was taught. Nothing parses, so all five rewards are 0 for
 # all eight, every advantage is $0 - 0 = 0$, and GRPO could go on for ever without learning
 # anything. A large model may hit upon the format by chance; people whose first training data lacked
 # the tags report the same silence (VLM-R1, issue 173).
@@ -309,8 +309,8 @@ for tag, tokens in length.items():
 assert length["time"] < length["pred_bbox"]
 
 # %% [markdown]
-# Two numbers say *when*, dozens say *where*: imitation learns the boxes long before the time. Among
-# the rewards, time is one of five.
+# Two numbers say *when*, dozens say *where*, so imitation spends itself on boxes. Among the rewards,
+# time is one of five.
 #
 # Four things imitation does not teach:
 #
