@@ -136,9 +136,10 @@ print("->", explain_answer(answer))
 # %% [markdown]
 # The tiny model has never seen such a question; it falls back on what it knows, the frames in which
 # it sees the thing. It can see and it can point, but it knows no events, and cannot write the answer
-# down. It will learn the form from examples and to be good at it from rewards. Before that: what exactly is asked
-# ([01](01_task_and_data.ipynb)), in which words ([02](02_prompts_and_answers.ipynb)), and what a
-# good answer is worth ([03](03_rewards_by_hand.ipynb)).
+# down. It will learn the form from examples and to be good at it from rewards. Before that: what
+# exactly is asked ([01](01_task_and_data.ipynb)), in which words
+# ([02](02_prompts_and_answers.ipynb)), and what a good answer is worth
+# ([03](03_rewards_by_hand.ipynb)).
 #
 # ## Exercises
 #

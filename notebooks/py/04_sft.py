@@ -81,9 +81,9 @@ if MODEL == "tiny":
     assert (totals == 0).all(), "the base model has never seen the format"
 
 # %% [markdown]
-# The tiny model says in which frames it sees the thing, as it was taught. Nothing parses, so all five rewards are 0 for
-# all eight, every advantage is $0 - 0 = 0$, and GRPO could go on for ever without learning
-# anything. A large model may hit upon the format by chance; people whose first training data lacked
+# The tiny model says in which frames it sees the thing, as it was taught. Nothing parses, so all
+# five rewards are 0 for all eight, every advantage is $0 - 0 = 0$, and GRPO could go on for ever
+# without learning anything. A large model may hit upon the format by chance; people whose first training data lacked
 # the tags report the same silence (VLM-R1, issue 173).
 #
 # ## 2 · What it is shown
