@@ -1,4 +1,4 @@
-"""Pre-train the tiny VLM on single-frame grounding: `python -m stvgkit.tiny.pretrain --out DIR`.
+"""Pre-train the tiny VLM to see, name and point: `python -m stvgkit.tiny.pretrain --out DIR`.
 
 Eight stages, in the order in which real multimodal models are made:
 
@@ -17,10 +17,10 @@ Eight stages, in the order in which real multimodal models are made:
    changes in, are to be known there.
 8. *course*: the first and the last frame that a thing is seen in.
 
-It never sees an STVG answer or a sentence about an event. Simplified away: real
-models learn from photographs with captions; the visual tokens' frame (`frame_loss`), their past
-(`change_loss`) and a thing's course (`course_loss`) are taught here by throw-away heads, where real
-models see enough video to find them.
+It never sees an STVG answer or a sentence about an event. Simplified away: real models learn from
+photographs with captions; the visual tokens' frame (`frame_loss`), their past (`change_loss`) and a
+thing's course (`course_loss`) are taught here directly, where real models see enough video to find
+them.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ class Pictures:
         return "[{}, {}, {}, {}]".format(*np.rint(100 * self.boxes[b, k, i]).astype(int))
 
     def cell(self, b: int, k: int, i: int) -> str:
-        x1, y1, x2, y2 = self.boxes[b, k, i]
-        column, row = (np.clip([(x1 + x2) / 2, (y1 + y2) / 2], 0, 0.999) * BOARD).astype(int)
-        return CELLS[row * BOARD + column]
+        return CELLS[centre_cells(self.boxes[b, k, i])]
 
 
 def draw_pictures(rng, batch: int, frames: int, things: int = 4) -> Pictures:
@@ -173,9 +171,8 @@ def dialogue_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
         question, answer = point_question(pictures, b, k, i)
         if pictures.visible[b, k, i] and rng.random() < 0.2:
             question, answer = f"name: {answer}", pictures.name(b, i)
-        shown = "" if turn else _shown(pictures)
-        ask = f"<|im_start|>user\n{shown}{question}<|im_end|>\n<|im_start|>assistant\n"
-        pieces += [(ask, False), (f"{answer}<|im_end|>", True), ("\n", False)]
+        pieces += [(_ask(pictures, question, turn), False)]
+        pieces += [(f"{answer}<|im_end|>", True), ("\n", False)]
     return pieces
 
 
@@ -194,10 +191,8 @@ def lists_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
         row = range(first, first + count)  # half of the lists have gaps
         asked = row if rng.random() < 0.5 else np.sort(rng.permutation(frames)[:count])
         places = [point_question(pictures, b, int(k), i)[1] for k in asked]
-        shown = "" if turn else _shown(pictures)
-        which = ", ".join(str(k) for k in asked)
-        ask = f"point: {pictures.name(b, i)} in frame {which}<|im_end|>\n<|im_start|>assistant\n"
-        pieces += [(f"<|im_start|>user\n{shown}{ask}", False, i)]
+        question = f"point: {pictures.name(b, i)} in frame {', '.join(str(k) for k in asked)}"
+        pieces += [(_ask(pictures, question, turn), False, i)]
         pieces += [(f"{', '.join(places)}<|im_end|>", True), ("\n", False)]
     return pieces
 
@@ -209,15 +204,14 @@ def frames_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
         name = pictures.name(b, i)
         if rng.random() < 0.6:
             question = f"frame: {name}"
-            answer = ", ".join(str(n) for n in np.flatnonzero(pictures.visible[b, :, i])) or "none"
+            answer = ", ".join(str(n) for n in np.flatnonzero(pictures.visible[b, :, i]))
         else:
             first, last = np.sort(rng.integers(0, frames, size=2))
             question = f"point: {name} in frame {first} - {last}"
             places = (point_question(pictures, b, n, i)[1] for n in range(first, last + 1))
             answer = ", ".join(places)
-        shown = "" if turn else _shown(pictures)
-        ask = f"<|im_start|>user\n{shown}{question}<|im_end|>\n<|im_start|>assistant\n"
-        pieces += [(ask, False, i), (f"{answer}<|im_end|>", True), ("\n", False)]
+        pieces += [(_ask(pictures, question, turn), False, i)]
+        pieces += [(f"{answer}<|im_end|>", True), ("\n", False)]
     return pieces
 
 
@@ -236,9 +230,7 @@ def course_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
             question, answer = "frame", ", ".join(map(str, seen))
         else:
             question, answer = "find", f"{seen[0]} - {seen[-1]}"
-        shown = "" if turn else _shown(pictures)
-        ask = f"{question}: {pictures.name(b, i)}<|im_end|>\n<|im_start|>assistant\n"
-        pieces += [(f"<|im_start|>user\n{shown}{ask}", False, i)]
+        pieces += [(_ask(pictures, f"{question}: {pictures.name(b, i)}", turn), False, i)]
         pieces += [("frame ", True, i), (f"{answer}<|im_end|>", True), ("\n", False)]
     return pieces
 
@@ -247,6 +239,12 @@ def most_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
     """What comes last, and now and then what came before."""
     text = (lists_text, frames_text, course_text, course_text)[rng.integers(4)]
     return text(pictures, b, rng, turns)
+
+
+def _ask(pictures: Pictures, question: str, turn: int = 0) -> str:
+    """A question in the chat template's form; the first one of a clip comes with its frames."""
+    shown = "" if turn else _shown(pictures)
+    return f"<|im_start|>user\n{shown}{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def _shown(pictures: Pictures) -> str:
@@ -335,10 +333,12 @@ class Pretraining:
         if pictures.frames.shape[1] > 1:
             loss = loss + 0.3 * self.frame_loss(out.hidden_states, inputs, pictures.frames.shape)
         if changes and pictures.frames.shape[1] > 1:
-            part, more = self.change_loss(out.hidden_states, inputs, pictures)
-            loss, figures = loss + part, figures | more
-            part, more = self.course_loss(out.hidden_states[3], pictures, texts)
-            loss, figures = loss + part, figures | more
+            found = thing_changes(pictures)
+            for part, more in (
+                self.change_loss(out.hidden_states, inputs, pictures, found),
+                self.course_loss(out.hidden_states[3], pictures, found, self.subjects(texts)),
+            ):
+                loss, figures = loss + part, figures | more
         return loss, figures
 
     def frame_loss(self, hidden, inputs, shape) -> torch.Tensor:
@@ -349,15 +349,15 @@ class Pretraining:
         truth = torch.arange(frames).repeat_interleave(BOARD**2).repeat(batch)
         return sum(alike(hidden[layer][visual], stamps, truth)[0] for layer in (1, 2))
 
-    def change_loss(self, hidden, inputs, pictures: Pictures):
+    def change_loss(self, hidden, inputs, pictures: Pictures, found):
         """The visual token in a thing's middle should tell where that was, and what has changed.
 
         Both are read by throw-away heads. Gives the loss, and the shares that are right.
         """
-        rows, frames, things, kinds = thing_changes(pictures)
-        before = _centre_cells(pictures.boxes[rows, frames - 1, things])
+        rows, frames, things, kinds = found
+        before = centre_cells(pictures.boxes[rows, frames - 1, things])
         before = np.where(pictures.visible[rows, frames - 1, things], before, BOARD**2)
-        cells = _centre_cells(pictures.boxes[rows, frames, things])
+        cells = centre_cells(pictures.boxes[rows, frames, things])
         truths = {"before": torch.from_numpy(before), "change": torch.from_numpy(kinds)}
         loss, figures = 0.0, {}
         for name, (layer, what) in CHANGE_HEADS.items():
@@ -368,15 +368,14 @@ class Pretraining:
             figures[name] = (logits.argmax(-1) == truths[what]).float().mean().item()
         return loss, figures
 
-    def course_loss(self, hidden, pictures: Pictures, texts: list[Pieces]):
+    def course_loss(self, hidden, pictures: Pictures, found, subjects):
         """Where an answer begins, all frames that its thing is seen in, or changes in, are known.
 
         Read by throw-away heads. Gives the loss, and the share of frames that are right.
         """
-        rows, places, things = self.answers(texts)
+        rows, places, things = subjects
         changed = np.zeros(pictures.visible.shape, dtype=bool)
-        row, frame, thing, kind = thing_changes(pictures)
-        changed[row, frame, thing] = kind > 0
+        changed[found[:3]] = found[3] > 0
         loss, figures = 0.0, {}
         for what, bits in (("seen in", pictures.visible), ("changes in", changed)):
             truth = torch.from_numpy(bits[rows, :, things])  # (answers, frames)
@@ -385,7 +384,7 @@ class Pretraining:
             figures[what] = ((logits > 0) == truth).float().mean().item()
         return loss, figures
 
-    def answers(self, texts: list[Pieces]) -> tuple[list[int], list[int], list[int]]:
+    def subjects(self, texts: list[Pieces]) -> tuple[list[int], list[int], list[int]]:
         """Of every piece about a thing: its row, the place of its last token, the thing."""
         found = []
         for row, pieces in enumerate(texts):
@@ -425,10 +424,8 @@ class Pretraining:
         for b, seen in enumerate(pictures.visible):
             k = int(np.flatnonzero(seen.any(axis=1))[b % int(seen.any(axis=1).sum())])
             i = int(np.flatnonzero(seen[k])[0])
-            ask = point_question(pictures, b, k, i)[0]
-            shown = f"<|im_start|>user\n{_shown(pictures)}{ask}<|im_end|>\n<|im_start|>assistant\n"
             asked.append((b, k, i))
-            texts.append([(shown, False)])
+            texts.append([(_ask(pictures, point_question(pictures, b, k, i)[0]), False)])
         inputs, _ = self.batch(pictures, texts)
         ids = self.model.generate(**inputs, max_new_tokens=14, do_sample=False)
         answers = self.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :])
@@ -486,7 +483,7 @@ def thing_changes(pictures: Pictures) -> tuple[np.ndarray, ...]:
     return rows, frames + 1, things, kinds[rows, frames, things]
 
 
-def _centre_cells(boxes: np.ndarray) -> np.ndarray:
+def centre_cells(boxes: np.ndarray) -> np.ndarray:
     """The number of the visual token that holds each box's centre."""
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
     column, row = np.moveaxis(np.clip(centre * BOARD, 0, BOARD - 1).astype(int), -1, 0)
@@ -497,7 +494,7 @@ def cell_owners(pictures: Pictures) -> np.ndarray:
     """Which thing has its centre in each visual token of the first frame, `(batch, cells)`."""
     boxes, visible = pictures.boxes[:, 0], pictures.visible[:, 0]
     owner = np.full((len(boxes), BOARD**2), -1)
-    cells = _centre_cells(boxes)
+    cells = centre_cells(boxes)
     for i in range(boxes.shape[1]):
         rows = np.flatnonzero(visible[:, i])
         owner[rows, cells[rows, i]] = i
@@ -520,7 +517,7 @@ class Stage:
     text: Callable | None = None
     turns: int = 5  # questions about a clip
     moving: float = 0.25  # share of the clips whose things move as in the benchmark
-    changes: bool = False  # also learn `change_loss`
+    changes: bool = False  # also learn `change_loss` and `course_loss`
 
 
 STAGES = (
