@@ -447,4 +447,15 @@ def test_no_code_of_a_model_is_ever_run(root):
     for path in (root / "stvgkit").rglob("*.py"):
         text = path.read_text()
         assert "trust_remote_code=True" not in text and "safe_serialization=False" not in text
+    for path in (*(root / "stvgkit").rglob("*.py"), *(root / "stvgkit").rglob("*.yaml")):
+        text = path.read_text().lower()
+        assert not re.search(r"trust_remote_code\W+true|safe_serialization\W+false", text), path
     assert not [p for p in (root / "stvgkit").rglob("*") if p.suffix in {".bin", ".pt", ".pkl"}]
+
+
+def test_a_command_that_asks_for_a_models_own_code_is_refused():
+    from stvgkit.errors import InputError
+    from stvgkit.recipes import parse
+
+    with pytest.raises(InputError, match="trust_remote_code is never set"):
+        parse("sft", ["--model", "tiny", "--trust_remote_code", "true"])
