@@ -526,7 +526,15 @@ def sample_scores(
     predictions: Mapping[str, Prediction],
     protocol: str = "default",
 ) -> dict[str, np.ndarray]:
-    """The scores of each sample, given the predictions by sample id; see `score_tubes`."""
+    """The scores of each sample, given the predictions by sample id; see `score_tubes`.
+
+    >>> from stvgkit.datasets import Sample
+    >>> from stvgkit.predictions import Prediction
+    >>> tube = Tube([1, 2], [[0, 0, 0.5, 0.5]] * 2)
+    >>> samples = [Sample(n, "it", None, 64, 36, 2.0, Span(0, 9), tube.span, tube) for n in "ab"]
+    >>> sample_scores(samples, {"a": Prediction(tube)})["vIoU"]
+    array([1., 0.])
+    """
     found = [predictions.get(sample.id) for sample in samples]
     return score_tubes(
         [None if p is None else p.tube for p in found],
