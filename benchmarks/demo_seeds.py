@@ -1,16 +1,20 @@
 """Is GRPO's gain its own? The demo on several seeds, and SFT that goes on for as long instead.
 
 For each seed: `stvgkit demo`, then the same SFT continued from its checkpoint for as many steps as
-fit into the time that GRPO trained ("SFT for as long", the baseline). Prints every row's mean and
-standard deviation over the seeds, the gains seed by seed, and seconds; `--write FILE` puts the
-same into a page. Goes on where it was.
+fit into the time that GRPO trained, twice: with the answers that it was shown before ("SFT for as
+long", the baseline), and with those of GRPO's clips as well. Prints every row's mean and standard
+deviation over the seeds, the gains seed by seed, and seconds; `--write FILE` puts the same into a
+page. Goes on where it was.
 Run: python benchmarks/demo_seeds.py [--seeds 0 1 2]
 """
 
 import argparse
 import json
+import re
 import subprocess
 import sys
+from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,33 +27,34 @@ from stvgkit.predictions import read_completions
 from stvgkit.training import sft
 from stvgkit.tubes import Span
 
-LONGER = "longer"
-ROWS = {
-    "centre": demo.ROWS["centre"],
-    "base": demo.ROWS["base"],
-    "sft": demo.ROWS["sft"],
-    LONGER: "SFT for as long as SFT + GRPO",
-    "grpo": demo.ROWS["grpo"],
+LONGER = {
+    "longer": "SFT for as long as SFT + GRPO",
+    "informed": "the same, shown the answers to GRPO's clips",
 }
+ROWS = demo.ROWS | LONGER
+TIME = re.compile(r"\s*<time>\s*(\d+)\s*-\s*(\d+)\s*</time>")
 
 
 def run_seed(out: Path, seed: int, smoke: bool) -> dict:
-    """The rows of one seed, with `longer` among them."""
+    """The rows of one seed, with those of `LONGER` among them."""
+    budget = demo.SMOKE if smoke else demo.FULL
     command = [sys.executable, "-m", "stvgkit", "demo", "--out", str(out), "--seed", str(seed)]
     subprocess.run(command + ["--smoke"] * smoke, check=True)
     metrics = json.loads((out / "metrics.json").read_text())
     rows = metrics["rows"]
-    rows[LONGER] = demo.measured(out / LONGER, lambda folder: longer(out, folder, seed, smoke))
+    for row, clips in (("longer", budget.shown), ("informed", budget.clips["train"])):
+        work = partial(longer, out, seed=seed, budget=budget, clips=clips)
+        rows[row] = demo.measured(out / row, work)
     return {row: rows[row] for row in ROWS} | {"novel": metrics["novel"]}
 
 
-def longer(out: Path, folder: Path, seed: int, smoke: bool):
-    """SFT goes on from its checkpoint, for the seconds that GRPO trained, on the clips of both."""
-    budget = demo.SMOKE if smoke else demo.FULL
+def longer(out: Path, folder: Path, *, seed: int, budget: demo.Budget, clips: int):
+    """SFT goes on from its checkpoint for the seconds that GRPO trained, on the first `clips`."""
     share = train_seconds(out / "grpo") / train_seconds(out / "sft")
     settings = budget.sft | {"max_steps": max(1, round(share * budget.sft["max_steps"]))}
     train, test = (demo.read_split(out, split, budget.clips[split]) for split in ("train", "test"))
-    model = demo.tune(sft, str(out / "sft"), train, folder, seed=seed + 1000, **settings)
+    start = str(out / "sft")
+    model = demo.tune(sft, start, train[:clips], folder, seed=seed + 1000, **settings)
     return demo.evaluate(model, test, folder)
 
 
@@ -94,6 +99,19 @@ def gain_by_form(out: Path, samples) -> tuple[float, float]:
     return float(gain[broken].sum()), float(gain[~broken].sum())
 
 
+def form_by_length(folders: list[Path]) -> dict[int, float]:
+    """Share of answers that keep the format in GRPO's first quarter, by the frames they name."""
+    kept = defaultdict(list)
+    for folder in folders:
+        groups = [json.loads(line) for line in (folder / "groups.jsonl").read_text().splitlines()]
+        for group in groups[: max(1, len(groups) // 4)]:
+            formats = group["rewards"]["format"]
+            for text, format_reward in zip(group["completions"], formats, strict=True):
+                if time := TIME.match(text):
+                    kept[int(time[2]) - int(time[1]) + 1].append(format_reward)
+    return {length: float(np.mean(kept[length])) for length in range(1, STEPS + 1) if kept[length]}
+
+
 def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
     """What was measured, as Markdown."""
     budget = demo.SMOKE if smoke else demo.FULL
@@ -112,7 +130,7 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
     lines += [_line(name, [rows[row] for rows in results], head) for row, name in ROWS.items()]
     lines += ["", "## Gain of SFT + GRPO, seed by seed", ""]
     lines += [f"| over | {' | '.join(demo.METRICS)} |", "| --- |" + " --- |" * len(demo.METRICS)]
-    for row in ("sft", LONGER):
+    for row in ("sft", *LONGER):
         gains = [
             [100 * (rows["grpo"][name] - rows[row][name]) for rows in results]
             for name in demo.METRICS
@@ -136,6 +154,7 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
     mended, others = zip(*[gain_by_form(out / f"seed{seed}", test) for seed in seeds], strict=True)
     total = [sum(rows[row]["seconds"] for row in demo.ROWS) for rows in results]
     starts = [reward_at_start(out / f"seed{seed}") for seed in seeds]
+    lengths = form_by_length([out / f"seed{seed}" / "grpo" for seed in seeds])
     lines += [
         "",
         f"Training and evaluation of the four rows: {_mean(total, 1)} s. Mean spatial reward "
@@ -143,6 +162,10 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
         f"SFT on clips whose SFT answer broke the format: {_mean(mended, 1)}, on the others: "
         f"{_mean(others, 1)}. For comparison, the one span that suits all test clips best, frames "
         f"{span.start} to {span.end} of {STEPS}, has m_tIoU {100 * known:.1f}.",
+        "",
+        "Answers that keep the format in GRPO's first quarter, by the number of frames they name: "
+        + ", ".join(f"{length}: {share:.0%}" for length, share in lengths.items())
+        + ".",
     ]
     return "\n".join(lines).rstrip() + "\n"
 

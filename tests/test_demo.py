@@ -47,8 +47,8 @@ def test_the_table_is_printed(undisturbed):
 
 def test_checkpoints_logs_and_completions_are_there(undisturbed):
     out, _ = undisturbed
-    for step in ("sft", "grpo"):
-        assert (out / step / "model.safetensors").is_file()
+    for step, weights in (("sft", "model"), ("grpo", "adapter_model")):
+        assert (out / step / f"{weights}.safetensors").is_file()
         assert json.loads((out / step / "log.json").read_text())
         assert len((out / step / "predictions.jsonl").read_text().splitlines()) == 16
     groups = [json.loads(line) for line in (out / "grpo" / "groups.jsonl").read_text().splitlines()]

@@ -85,7 +85,7 @@ def test_grpo_logs_every_group_once(trained):
     assert all(len(group["completions"]) == 4 for group in groups)
     assert len({(group["step"], group["id"]) for group in groups}) == 4
     assert len(logged(trained / "grpo", "loss")) == 2
-    assert (trained / "grpo/model.safetensors").is_file()
+    assert (trained / "grpo/adapter_model.safetensors").is_file()
 
 
 def test_predict_asks_about_every_sample_once(data, tmp_path):

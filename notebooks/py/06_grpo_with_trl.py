@@ -112,6 +112,11 @@ policy = load(str(START), **place)
 #
 # The tiny model answers at temperature 0.5. At 1.0, TRL's default and right for a large model, so
 # small a one writes a wrong mark somewhere in most answers, and all that a group compares is luck.
+#
+# Imitation trained all of its weights; here it gets a LoRA adapter as large models do, and not to
+# save memory. A reward is one number for a hundred tokens, so its gradient is mostly noise. Where
+# every weight is free to follow it, the form is mended and what SFT had taught is blurred. An adapter
+# of low rank can only move in few directions, and noise has less room.
 
 
 # %%
@@ -128,7 +133,8 @@ print("before:", memory())
 RUN = WORK / f"grpo-{MODEL.split('/')[-1]}"
 if MODEL == "tiny":
     size = {"num_generations": 8, "per_device_train_batch_size": 8 if SMOKE else 32}
-    size |= {"learning_rate": 5e-5, "beta": 0.0, "temperature": 0.5}
+    size |= {"learning_rate": 1e-3, "beta": 0.0, "temperature": 0.5}
+    size |= {"peft_config": lora(policy, r=8, lora_alpha=16)}  # a large policy has its own from SFT
 else:  # one completion at a time through the loss; two groups of 8 a step
     size = {"num_generations": 8, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 16}
     size |= {"learning_rate": 1e-5}
