@@ -51,9 +51,10 @@ def load(
             base, dtype=dtype, **(model_settings or {})
         )
     except (OSError, ValueError) as error:
+        adapter = "" if base == path else f", an adapter of {base!r},"
         raise InputError(
-            f"cannot load the model {name!r}: give 'tiny', a checkpoint's folder, or the name of a "
-            f"vision-language model on the hub ({str(error).strip().splitlines()[0]})"
+            f"cannot load the model {name!r}{adapter}: give 'tiny', a checkpoint's folder, or the "
+            f"name of a vision-language model on the hub ({str(error).strip().splitlines()[0]})"
         ) from error
     if base != path:
         from peft import PeftModel
@@ -72,9 +73,17 @@ def model_path(name: str) -> str:
 
 
 def adapter_base(path: str) -> str | None:
-    """The model that the PEFT adapter in this folder belongs to; None where there is none."""
+    """The model that the PEFT adapter in this folder belongs to; None where there is none.
+
+    Runs that were moved together, or are named from another folder, are found beside each other.
+    """
     config = Path(path) / "adapter_config.json"
-    return json.loads(config.read_text())["base_model_name_or_path"] if config.is_file() else None
+    if not config.is_file():
+        return None
+    base = json.loads(config.read_text())["base_model_name_or_path"]
+    beside = Path(path).parent / Path(base).name
+    ours = ClipFormat.load(beside) is not None
+    return str(beside) if ours and not Path(base).is_dir() else base
 
 
 def merge(grounder: Grounder) -> Grounder:

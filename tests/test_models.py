@@ -3,6 +3,7 @@
 import json
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -407,6 +408,24 @@ class TestAdapters:
         out = grpo(load(str(first)), tiny_rows, tmp_path / "grpo", **STEP | settings)
         config = json.loads((out / "adapter_config.json").read_text())
         assert config["r"] == 4 and config["base_model_name_or_path"].endswith("checkpoint")
+
+    def test_an_adapter_and_its_base_move_together(self, tiny_rows, tmp_path, monkeypatch):
+        from stvgkit.models import adapter_base, load
+        from stvgkit.training import grpo, lora, sft
+
+        monkeypatch.chdir(tmp_path)  # so that the base is known by a path that holds here alone
+        sft(load("tiny", dtype="float32"), tiny_rows, "out/sft", **STEP)
+        grounder, settings = load("out/sft"), dict(num_generations=2, max_completion_length=8)
+        adapter = lora(grounder, r=4)
+        grpo(grounder, tiny_rows, "out/grpo", peft_config=adapter, **STEP | settings)
+        assert adapter_base("out/grpo") == "out/sft"
+        Path("out").rename("moved")
+        monkeypatch.chdir("/")
+        assert adapter_base(str(tmp_path / "moved/grpo")) == str(tmp_path / "moved/sft")
+        assert load(str(tmp_path / "moved/grpo")).model.peft_config["default"].r == 4
+        (tmp_path / "moved/sft").rename(tmp_path / "elsewhere")
+        with pytest.raises(InputError, match="an adapter of 'out/sft'"):
+            load(str(tmp_path / "moved/grpo"))
 
     def test_frozen_vision_stays_as_it_was(self, tiny_rows, tmp_path):
         from stvgkit.models import load
