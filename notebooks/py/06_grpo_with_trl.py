@@ -1,7 +1,7 @@
 # %% [markdown]
 # The loss that you wrote by hand in [05](05_grpo_by_hand.ipynb), now in TRL's `GRPOTrainer`, on a
-# model that sees. On a GPU this trains Qwen; on a CPU it trains the tiny model for a few steps, for
-# real, and then reads the log of a longer run that comes with the course.
+# model that sees. On a GPU this trains Qwen; on a CPU it trains the tiny model, for real, and then
+# reads the log of another run, which comes with the course.
 #
 # **You will learn**
 # - what a preset for 16, 24 or 80 GB holds, and why;
@@ -18,7 +18,7 @@ from pathlib import Path
 
 MODEL = "tiny"  # on a GPU: "Qwen/Qwen3-VL-2B-Instruct" or "Qwen/Qwen2.5-VL-3B-Instruct"
 SMOKE = bool(os.environ.get("STVGKIT_SMOKE"))
-TRAIN, TEST, SFT_STEPS, STEPS = (1024, 64, 64, 24) if MODEL == "tiny" else (256, 32, 100, 100)
+TRAIN, TEST, SFT_STEPS, STEPS = (1024, 64, 64, 72) if MODEL == "tiny" else (256, 32, 100, 100)
 SHOWN = 128 if MODEL == "tiny" else TRAIN  # clips whose answers SFT is shown
 LONGEST = 200 if MODEL == "tiny" else 400  # tokens of an answer
 if SMOKE:
@@ -80,8 +80,8 @@ for name in ("tiny-grpo", "t4-grpo", "l4-grpo", "80gb-grpo", "paper-hcstvg-v1"):
 # `stvgkit demo`: 64 steps on 128 shown answers, a minute or two. GRPO then asks about other clips,
 # whose answers nobody has shown it.
 #
-# Why shorter? After notebook 04 the tiny model has little left that a few steps can mend, and the
-# noise of the rewards costs more than they gain. Try it: `START = WORK / "sft-tiny"`.
+# Why shorter? After notebook 04 most answers of the tiny model parse, so little is left that GRPO is
+# quick to mend, and the noise of the rewards costs accuracy. Try it: `START = WORK / "sft-tiny"`.
 
 # %%
 GPU = torch.cuda.is_available()
@@ -172,7 +172,7 @@ reward_curves(own)
 # %% [markdown]
 # Each reward by itself, with a band of one standard deviation; then their sum; then the run's pulse:
 # the share of groups without spread, and of completions that were cut off. The loss is not drawn; it
-# says nothing (notebook 05). Two dozen steps say little either: compare what changes with how wide the
+# says nothing (notebook 05). Single steps say little either: compare what changes with how wide the
 # bands are. And where the *spatial* curve lies below 0, every frame that meets the event costs: trap
 # 2 of notebook 03, live.
 #
@@ -190,7 +190,7 @@ for name, folder in (("before", START), ("after", RUN)):
     print(f"{name:7s} {reports[name].unparsed:3d} of {reports[name].samples} do not parse   {shown}")
 
 # %% [markdown]
-# Up or down, do not read much into it: one seed, few steps, few clips ([07](07_evaluation.ipynb) puts
+# Up or down, do not read too much into it: one seed and few clips ([07](07_evaluation.ipynb) puts
 # an interval on such a difference). Watch one clip, and the two texts in the folds below it:
 
 # %%
@@ -204,7 +204,7 @@ sample = test[1]
 show_player(sample, answers={name: lines[name, sample.id] for name in reports})
 
 # %% [markdown]
-# ## 5 · A longer log, which is not yours
+# ## 5 · A log that is not yours
 #
 # **What follows was shipped with the course.** It is the log of the GRPO step of `stvgkit demo`, run
 # by its makers; none of it was computed on your machine.
