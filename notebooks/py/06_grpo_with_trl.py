@@ -27,7 +27,6 @@ WORK = Path(tempfile.mkdtemp()) if SMOKE else Path("work")
 
 # %%
 import json
-import re
 import warnings
 
 import numpy as np
@@ -252,6 +251,8 @@ assert abs(sum(group["advantages"])) < 1e-2
 # quarter of the steps; above each bar, how many of these keep the format:
 
 # %%
+import re
+
 TIME = re.compile(r"<time> (\d+) - (\d+) </time>")
 figure = go.Figure(layout={"template": "plotly_white", "height": 330, "margin": {"t": 20}})
 quarter, named = len(groups) // 4, np.arange(1, 9)
