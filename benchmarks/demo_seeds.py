@@ -26,6 +26,7 @@ from stvgkit.metrics import sample_scores
 from stvgkit.predictions import read_completions
 from stvgkit.training import sft
 from stvgkit.tubes import Span
+from stvgkit.widgets.group_inspector import read_groups
 
 LONGER = {
     "longer": "SFT for as long as SFT + GRPO",
@@ -103,7 +104,7 @@ def form_by_length(folders: list[Path]) -> dict[int, float]:
     """Share of answers that keep the format in GRPO's first quarter, by the frames they name."""
     kept = defaultdict(list)
     for folder in folders:
-        groups = [json.loads(line) for line in (folder / "groups.jsonl").read_text().splitlines()]
+        groups = read_groups(folder / "groups.jsonl")
         for group in groups[: max(1, len(groups) // 4)]:
             formats = group["rewards"]["format"]
             for text, format_reward in zip(group["completions"], formats, strict=True):

@@ -82,8 +82,9 @@ def adapter_base(path: str) -> str | None:
         return None
     base = json.loads(config.read_text())["base_model_name_or_path"]
     beside = Path(path).parent / Path(base).name
-    ours = ClipFormat.load(beside) is not None
-    return str(beside) if ours and not Path(base).is_dir() else base
+    if Path(base).is_dir() or ClipFormat.load(beside) is None:
+        return base
+    return str(beside)
 
 
 def merge(grounder: Grounder) -> Grounder:

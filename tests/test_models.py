@@ -463,9 +463,6 @@ class TestAdapters:
 
 def test_no_code_of_a_model_is_ever_run(root):
     """`trust_remote_code` is set nowhere, and no weights are read or written as pickles."""
-    for path in (root / "stvgkit").rglob("*.py"):
-        text = path.read_text()
-        assert "trust_remote_code=True" not in text and "safe_serialization=False" not in text
     for path in (*(root / "stvgkit").rglob("*.py"), *(root / "stvgkit").rglob("*.yaml")):
         text = path.read_text().lower()
         assert not re.search(r"trust_remote_code\W+true|safe_serialization\W+false", text), path

@@ -75,12 +75,12 @@ for name in ("tiny-grpo", "t4-grpo", "l4-grpo", "80gb-grpo", "paper-hcstvg-v1"):
 # ## 2 · The model, after its first lesson
 #
 # The base model would earn nothing, so GRPO starts after SFT. A large model takes the checkpoint of
-# notebook 04 from `work/`, or makes it here. The tiny model gets a shorter first lesson, that of
-# `stvgkit demo`: 64 steps on 128 shown answers, a minute or two. GRPO then asks about other clips,
-# whose answers nobody has shown it.
+# notebook 04 from `work/`, or makes it here. The tiny model gets the shorter lesson of `stvgkit demo`:
+# 64 steps on 128 answers, a minute or two. GRPO then asks about clips whose answers it never saw.
 #
-# Why shorter? After notebook 04 most answers of the tiny model parse, so little is left that GRPO is
-# quick to mend, and the noise of the rewards costs accuracy. Try it: `START = WORK / "sft-tiny"`.
+# Why shorter? After notebook 04 most answers parse, so little is left that GRPO is quick to mend, and
+# the noise of the rewards costs accuracy. Try it: after notebook 04, delete `work/grpo-tiny` and set
+# `START = WORK / "sft-tiny"`.
 
 # %%
 GPU = torch.cuda.is_available()
