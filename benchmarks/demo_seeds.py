@@ -22,11 +22,11 @@ import numpy as np
 from stvgkit import demo
 from stvgkit.datasets.shapes import STEPS, STRIDE
 from stvgkit.files import replacing
-from stvgkit.metrics import sample_scores
 from stvgkit.predictions import read_completions
-from stvgkit.training import sft
+from stvgkit.scoring import sample_scores
+from stvgkit.training.trainers import sft
 from stvgkit.tubes import Span
-from stvgkit.widgets.group_inspector import read_groups
+from stvgkit.viewing.widgets.group_inspector import read_groups
 
 LONGER = {
     "longer": "SFT for as long as SFT + GRPO",

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from stvgkit import recipes, training
 from stvgkit.datasets import Sample
-from stvgkit.plan import QUERY, make_plan
 from stvgkit.rows import plan_row
+from stvgkit.training import recipes, training
+from stvgkit.training.plan import QUERY, make_plan
 from stvgkit.tubes import Span, Tube
 from stvgkit.video import write_video
 

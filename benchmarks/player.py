@@ -28,9 +28,9 @@ from browser import FLAGS, find_browser
 
 from stvgkit.datasets import Sample
 from stvgkit.files import write_json
-from stvgkit.players import show_player
 from stvgkit.tubes import Span, Tube
 from stvgkit.video import probe, write_video
+from stvgkit.viewing.players import show_player
 
 PLAYER = "document.querySelector('.stvg-player').player"
 
@@ -253,7 +253,7 @@ def spin() -> None:
 
 def measure_lab(folder: Path) -> dict:
     """Processor time of the kernel for one move of a slider."""
-    from stvgkit.widgets import RewardLab
+    from stvgkit.viewing.widgets import RewardLab
 
     video = generated(folder / "lab.mp4", seconds=10)
     tube = drifting(300, 0).slice(Span(60, 240))

@@ -107,14 +107,14 @@ def _add_recipe_command(commands, name: str, purpose: str, run) -> None:
 
 
 def run_training(args) -> None:
-    from stvgkit import recipes
+    from stvgkit.training import recipes
 
     out, report = recipes.train(args.command, args.argv)
     _say(f"{report}\nwrote {out}")
 
 
 def run_predict(args) -> None:
-    from stvgkit import recipes
+    from stvgkit.training import recipes
 
     out, scores, report = recipes.ask(args.argv)
     _say(f"{scores.table()}\n\n{report}\nwrote {out}")
@@ -122,7 +122,7 @@ def run_predict(args) -> None:
 
 def _say(text: str) -> None:
     """Print once, however many processes `accelerate launch` started."""
-    from stvgkit.evaluation import processes
+    from stvgkit.training.evaluation import processes
 
     if processes().is_main_process:
         print(text)
@@ -134,7 +134,7 @@ def add_plan(commands) -> None:
 
 def run_plan(args) -> None:
     from stvgkit.files import write_json
-    from stvgkit.plan import plan
+    from stvgkit.training.plan import plan
 
     needs, gpus, path = plan(args.argv)
     print(needs.table(gpus))
@@ -198,7 +198,7 @@ def add_score(commands) -> None:
 
 def run_score(args) -> None:
     from stvgkit.files import write_json
-    from stvgkit.predictions import score_files
+    from stvgkit.scoring import score_files
 
     report, notes = score_files(
         args.benchmark,
@@ -269,7 +269,7 @@ def add_play(commands) -> None:
 
 
 def run_play(args) -> None:
-    from stvgkit.play import play_answer, play_sample
+    from stvgkit.viewing.play import play_answer, play_sample
 
     options = {"query": args.query, "budget_mb": args.budget_mb}
     if args.annotations:

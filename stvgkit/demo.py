@@ -18,8 +18,8 @@ from stvgkit.datasets import Sample, read_prepared
 from stvgkit.datasets.shapes import write_shapes
 from stvgkit.errors import InputError
 from stvgkit.files import write_json
-from stvgkit.metrics import Report, score_samples
 from stvgkit.predictions import Prediction
+from stvgkit.scoring import Report, score_samples
 from stvgkit.tubes import Span, Tube
 
 METRICS = ("m_tIoU", "m_vIoU", "vIoU@0.3", "vIoU@0.5")
@@ -82,9 +82,9 @@ SMOKE = Budget(
 
 def run(out: Path, *, seed: int = 0, smoke: bool = False) -> dict:
     """Do every step that is not done yet, print the table, and return what `metrics.json` holds."""
-    from stvgkit.models import TINY, load
-    from stvgkit.report import write_report
-    from stvgkit.training import grpo, sft
+    from stvgkit.training.models import TINY, load
+    from stvgkit.training.trainers import grpo, sft
+    from stvgkit.viewing.report import write_report
 
     out, budget = Path(out), SMOKE if smoke else FULL
     claim_folder(out, {"seed": seed, "smoke": smoke, "budget": budget.__dict__})
@@ -118,7 +118,7 @@ def run(out: Path, *, seed: int = 0, smoke: bool = False) -> dict:
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
     write_json(out / "metrics.json", metrics)
-    write_report(out, metrics, test)
+    write_report(out, metrics, test, titles=ROWS, columns=METRICS)
     print(f"\n{table(rows)}\n\ncolours, shapes and motions held out of training:\n{table(unseen)}")
     print(f"\nwrote {out / 'metrics.json'} and {out / 'report.html'}")
     return metrics
@@ -142,9 +142,9 @@ def tune(
 
     `adapter`, if any, are the settings of a LoRA adapter to train in place of all weights.
     """
-    from stvgkit.models import load
     from stvgkit.rows import plan_row
-    from stvgkit.training import lora
+    from stvgkit.training.models import load
+    from stvgkit.training.trainers import lora
 
     grounder = load(base)
     rows = [plan_row(sample, grounder.clip_format) for sample in samples]
@@ -178,8 +178,8 @@ def measured(folder: Path, work: Callable[[Path], Report]) -> dict:
 
 def evaluate(grounder, samples: Sequence[Sample], folder: Path) -> Report:
     """Greedy answers to every sample, kept as `predictions.jsonl`, and their scores."""
-    from stvgkit.evaluation import predict, score
     from stvgkit.rows import plan_row
+    from stvgkit.training.evaluation import predict, score
 
     rows = [plan_row(sample, grounder.clip_format) for sample in samples]
     path = folder / "predictions.jsonl"

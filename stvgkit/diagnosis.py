@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stvgkit.datasets.sample import Sample
-from stvgkit.metrics import sample_scores
 from stvgkit.predictions import Prediction
+from stvgkit.scoring import sample_scores
 
 ERROR_KINDS = ("right", "loose box", "wrong object", "wrong time", "unparsed", "missing")
 RIGHT_VIOU, OTHER_OBJECT = 0.5, 0.1

@@ -1,7 +1,7 @@
 """Predictions: a model's answers as tubes on video frames, and the files they come in.
 
 Model answers live on the frames the model was shown; scores live on the frames of the video.
-`answer_tube` takes one to the other. `score_files` is `stvgkit score`; it reads three forms:
+`answer_tube` takes one to the other. A file of predictions has one of three forms:
 
 - `.jsonl`, what `stvgkit predict` writes: a line for each sample with `id`, `completion` (the raw
   text), `frames` (the video frame of each frame shown), `space` (such as `0-1000`), and `think`
@@ -23,10 +23,9 @@ import numpy as np
 
 from stvgkit.answers import Answer, CoordinateSpace, parse_answer
 from stvgkit.boxes import from_px
-from stvgkit.datasets import Sample, SkipReport, hcstvg, read_benchmark, vue_stg
+from stvgkit.datasets import Sample, SkipReport
 from stvgkit.datasets.records import BadRecord, box_rows, load_json, member, read_text, whole
 from stvgkit.errors import InputError
-from stvgkit.metrics import PROTOCOLS, Report, score_samples
 from stvgkit.tubes import Span, Tube
 
 
@@ -154,59 +153,3 @@ def _official(record: Any, sample: Sample) -> Prediction:
         return Prediction(Tube(frames[order], rows[order]), Span(first, last))
     except ValueError as error:
         raise BadRecord(str(error)) from error
-
-
-def score_files(
-    benchmark: str,
-    annotations: Path | str,
-    predictions: Path | str,
-    *,
-    protocol: str | None = None,
-    boxes: Path | str | None = None,
-) -> tuple[Report, SkipReport]:
-    """Score a predictions file against a benchmark's annotations: `stvgkit score`.
-
-    The protocol is `default` where none is named, and `vue-stg` on VUE-STG, whose grid of seconds
-    no other protocol fits. Returns the scores, and what was left out or changed on reading. Raises
-    `InputError` for files that cannot be used, or that have not one id in common.
-    """
-    path, on_seconds = Path(predictions), benchmark == "vue-stg"
-    protocol = protocol or ("vue-stg" if on_seconds else "default")
-    if protocol not in PROTOCOLS:
-        raise InputError(f"unknown protocol {protocol!r}: use one of {', '.join(PROTOCOLS)}")
-    if on_seconds != (protocol == "vue-stg"):
-        raise InputError(f"protocol {protocol} does not fit {benchmark}: vue-stg is for vue-stg")
-    report = SkipReport()
-    if benchmark == "hcstvg" and protocol == "hcstvg":  # the official script clips no box
-        samples = list(hcstvg.read(annotations, None, report, crop=False))
-    else:
-        samples = list(read_benchmark(benchmark, annotations, None, report, boxes=boxes))
-    found = _read(path, benchmark, samples, report)
-    if not samples:
-        raise InputError(f"{annotations} holds not one usable sample:\n{report}")
-    unknown = sorted(set(found) - {sample.id for sample in samples})
-    if len(unknown) == len(found):
-        raise InputError(
-            f"{path} has no prediction for any of the {len(samples)} samples of {annotations} "
-            f"(their ids are like {samples[0].id!r}): are these two of the same benchmark?"
-        )
-    for name in unknown:
-        report.skip("prediction for an id that the annotations lack", name)
-    for sample in samples:
-        if sample.tube is None:
-            report.change("times alone scored: vIoU needs gold boxes (--boxes)", sample.id)
-    return score_samples(samples, found, protocol), report
-
-
-def _read(
-    path: Path, benchmark: str, samples: list[Sample], report: SkipReport
-) -> dict[str, Prediction]:
-    forms = {"vue-stg": (".csv",), "hcstvg": (".json", ".jsonl")}.get(benchmark, (".jsonl",))
-    if path.suffix not in forms:
-        raise InputError(f"{path}: predictions for {benchmark} are {' or '.join(forms)} files")
-    if path.suffix == ".jsonl":
-        return read_completions(path)
-    if path.suffix == ".json":
-        return read_hcstvg(path, samples, report)
-    tubes = vue_stg.read_tubes(path, report)
-    return {name: Prediction(tube if len(tube) else None) for name, tube in tubes.items()}

@@ -3,6 +3,9 @@
 `plan_row` settles, from the annotation alone and the video's times, which frames are shown and
 where the gold boxes are on them. `Decode` adds the pixels when a row is asked for. SFT, rollouts,
 the loss and evaluation read the same rows, so their prompts are the same token for token.
+
+Only numpy is imported here. What reads a video (`plan_row`, `plan_rows`, `row_images`) needs
+`stvgkit.video` and loads it when it is called.
 """
 
 from __future__ import annotations
@@ -12,10 +15,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
-from tqdm.auto import tqdm
 
 from stvgkit.answers import Answer, CoordinateSpace, format_answer
 from stvgkit.datasets.records import SkipReport
@@ -23,7 +25,9 @@ from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError, VideoError
 from stvgkit.prompts import TEMPLATES, build_messages
 from stvgkit.tubes import Tube
-from stvgkit.video import probe, read_frames, sample_indices
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ def plan_row(sample: Sample, clip_format: ClipFormat) -> dict:
     are the shown frames (counted from 0) inside the gold span, `target_boxes` their gold boxes
     (relative; empty where the benchmark ships none).
     """
+    from stvgkit.video import probe, sample_indices
+
     info = probe(sample.video)
     frames = sample_indices(
         info, fps=clip_format.fps, window=sample.window, max_frames=clip_format.max_frames
@@ -127,6 +133,8 @@ def plan_rows(
     Traceback (most recent call last):
     stvgkit.errors.InputError: not one sample can be used: skipped 1: no video (a); ...
     """
+    from tqdm.auto import tqdm
+
     report = SkipReport() if report is None else report
     rows = []
     for sample in tqdm(samples, desc="samples", leave=False, disable=None):
@@ -195,6 +203,10 @@ def row_images(row: dict) -> list[Image.Image]:
 
 
 def _read(video: str, frames: tuple[int, ...], size: tuple[int, int]) -> list[Image.Image]:
+    from PIL import Image
+
+    from stvgkit.video import read_frames
+
     clip = read_frames(video, indices=frames)
     images = [Image.fromarray(frame) for frame in clip.frames]
     return [im if im.size == size else im.resize(size, Image.Resampling.BICUBIC) for im in images]

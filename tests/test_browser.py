@@ -17,9 +17,9 @@ import pytest
 from browser import FLAGS, require_browser
 from PIL import Image
 
-from stvgkit.players import player_assets, players_page, show_player
 from stvgkit.tubes import Tube
 from stvgkit.video import write_video
+from stvgkit.viewing.players import player_assets, players_page, show_player
 
 pytestmark = pytest.mark.browser
 

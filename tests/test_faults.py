@@ -26,14 +26,14 @@ def samples(tmp_path_factory):
 
 @pytest.fixture()
 def grounder():
-    from stvgkit.models import load
+    from stvgkit.training.models import load
 
     return load("tiny", dtype="float32")
 
 
 def opens(checkpoint) -> bool:
     """Whether a checkpoint can be loaded and says where it stopped."""
-    from stvgkit.models import load
+    from stvgkit.training.models import load
 
     load(str(checkpoint), dtype="float32")
     state = json.loads((checkpoint / "trainer_state.json").read_text())
@@ -60,7 +60,7 @@ def test_killed_runs_end_like_the_undisturbed_one(root, tmp_path):
 def test_a_loss_that_is_not_a_number_stops_before_it_is_saved(samples, grounder, tmp_path):
     from transformers import TrainerCallback
 
-    from stvgkit.training import sft
+    from stvgkit.training.trainers import sft
 
     class Spoil(TrainerCallback):
         def on_step_end(self, args, state, control, model=None, **kwargs):
@@ -79,7 +79,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(samples, grounder, tmp_pat
     """A limit on the size of a file, set after the first checkpoint, stands for the full disk."""
     from transformers import TrainerCallback
 
-    from stvgkit.training import last_checkpoint, sft
+    from stvgkit.training.trainers import last_checkpoint, sft
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(samples, grounder, tmp_pat
     assert isinstance(caught.value, OSError) or "free some space" in str(caught.value)
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
     assert opens(tmp_path / "checkpoint-1")
-    from stvgkit.models import load
+    from stvgkit.training.models import load
 
     sft(load("tiny", dtype="float32"), rows, tmp_path, max_steps=3, **STEPS)
     log = json.loads((tmp_path / "log.json").read_text())
@@ -105,8 +105,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(samples, grounder, tmp_pat
 
 def test_a_video_that_broke_after_preparing_is_named(samples, grounder, tmp_path):
     """Training stops with the video's name; prediction has kept what it had."""
-    from stvgkit.evaluation import predict
-    from stvgkit.training import sft
+    from stvgkit.training.evaluation import predict
+    from stvgkit.training.trainers import sft
 
     rows = plan_rows(samples, CLIP_FORMAT)
     broken = tmp_path / "broken.mp4"

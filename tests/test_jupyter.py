@@ -19,11 +19,11 @@ import pytest
 from browser import FLAGS, require_browser
 
 from stvgkit.answers import CoordinateSpace, parse_answer
-from stvgkit.players import show_player
-from stvgkit.plots import viou_histogram
 from stvgkit.rewards import score_answer
 from stvgkit.tubes import Tube
 from stvgkit.video import write_video
+from stvgkit.viewing.players import show_player
+from stvgkit.viewing.plots import viou_histogram
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -34,10 +34,10 @@ NOTEBOOK = """\
 import numpy as np
 from pathlib import Path
 from stvgkit.datasets import Sample
-from stvgkit.players import show_player
+from stvgkit.viewing.players import show_player
 from stvgkit.tubes import Span, Tube
 from stvgkit.video import write_video
-from stvgkit.widgets import RewardLab
+from stvgkit.viewing.widgets import RewardLab
 
 frames = np.full((32, 90, 160, 3), 60, np.uint8)
 for i in range(32):

@@ -13,12 +13,11 @@ from stvgkit.metrics import (
     PROTOCOLS,
     TubeBatch,
     sampled_grid,
-    score_samples,
     score_tube,
     score_tubes,
-    summarize,
 )
 from stvgkit.predictions import Prediction
+from stvgkit.scoring import score_samples, summarize
 from stvgkit.tubes import Span, Tube
 
 BOX = [0.1, 0.2, 0.5, 0.6]

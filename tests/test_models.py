@@ -48,7 +48,7 @@ def checkpoint(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def grounder(checkpoint):
-    from stvgkit.models import load
+    from stvgkit.training.models import load
 
     return load(str(checkpoint), dtype="float32", max_side=112)
 
@@ -56,7 +56,7 @@ def grounder(checkpoint):
 @pytest.fixture()
 def qwen(tmp_path_factory):
     """A family's `Grounder` by name, for what only the Qwens have."""
-    from stvgkit.models import load
+    from stvgkit.training.models import load
 
     def named(name: str, **changes):
         folder = tmp_path_factory.getbasetemp() / f"qwen-{name}"
@@ -156,7 +156,7 @@ def answer_by_looking(row: dict, pictures) -> str:
 
 def test_a_drawn_box_comes_back_at_its_place(grounder, drawn, tmp_path):
     """Resized, asked, answered in the family's numbers, parsed and scored on the original video."""
-    from stvgkit.evaluation import predict, score
+    from stvgkit.training.evaluation import predict, score
 
     row = plan_row(drawn, grounder.clip_format)
     text = answer_by_looking(row, [np.asarray(image)[..., 0] for image in row_images(row)])
@@ -181,9 +181,9 @@ def test_sft_grpo_predict_score_with_one_prompt(checkpoint, drawn, tmp_path, mon
     """One step of each; the prompt is the same token for token wherever the model meets it."""
     import trl
 
-    from stvgkit.evaluation import predict, score
-    from stvgkit.models import load
-    from stvgkit.training import grpo, sft
+    from stvgkit.training.evaluation import predict, score
+    from stvgkit.training.models import load
+    from stvgkit.training.trainers import grpo, sft
 
     grounder = load(str(checkpoint), dtype="float32", max_side=112, max_frames=3)
     row = plan_row(drawn, grounder.clip_format)
@@ -295,8 +295,8 @@ def moving_box(path, rate: str) -> tuple[Sample, np.ndarray]:
 @pytest.mark.parametrize("rate", FRAME_TIMES)
 def test_boxes_and_times_are_right_in_every_family_at_every_frame_rate(grounder, rate, tmp_path):
     """From the pixels and the text that the model is given to boxes on the original frames."""
-    from stvgkit.evaluation import predict, score
     from stvgkit.predictions import read_completions
+    from stvgkit.training.evaluation import predict, score
 
     sample, times = moving_box(tmp_path / "box.mp4", rate)
     row = plan_row(sample, grounder.clip_format)
@@ -366,8 +366,8 @@ class TestAdapters:
     def test_only_the_chosen_layers_get_an_adapter(self, vision):
         from peft import get_peft_model
 
-        from stvgkit.models import load
-        from stvgkit.training import lora
+        from stvgkit.training.models import load
+        from stvgkit.training.trainers import lora
 
         grounder = load("tiny")
         model = get_peft_model(grounder.model, lora(grounder, vision=vision, r=2))
@@ -377,9 +377,9 @@ class TestAdapters:
         assert len(adapted - seeing) == 4 * 7  # layers times linear layers; the head has none
 
     def test_train_save_reload_merge(self, tiny_rows, tmp_path):
-        from stvgkit.evaluation import complete
-        from stvgkit.models import load, merge
-        from stvgkit.training import lora, sft
+        from stvgkit.training.evaluation import complete
+        from stvgkit.training.models import load, merge
+        from stvgkit.training.trainers import lora, sft
 
         grounder = load("tiny", dtype="float32")
         before = [w.clone() for w in grounder.model.parameters()]
@@ -399,8 +399,8 @@ class TestAdapters:
         assert complete(saved, tiny_rows, max_new_tokens=24) == said
 
     def test_grpo_goes_on_with_the_adapter_of_sft(self, tiny_rows, tmp_path):
-        from stvgkit.models import load
-        from stvgkit.training import grpo, lora, sft
+        from stvgkit.training.models import load
+        from stvgkit.training.trainers import grpo, lora, sft
 
         grounder = load("tiny", dtype="float32")
         first = sft(grounder, tiny_rows, tmp_path / "sft", peft_config=lora(grounder, r=4), **STEP)
@@ -410,8 +410,8 @@ class TestAdapters:
         assert config["r"] == 4 and config["base_model_name_or_path"].endswith("checkpoint")
 
     def test_an_adapter_and_its_base_move_together(self, tiny_rows, tmp_path, monkeypatch):
-        from stvgkit.models import adapter_base, load
-        from stvgkit.training import grpo, lora, sft
+        from stvgkit.training.models import adapter_base, load
+        from stvgkit.training.trainers import grpo, lora, sft
 
         monkeypatch.chdir(tmp_path)  # so that the base is known by a path that holds here alone
         sft(load("tiny", dtype="float32"), tiny_rows, "out/sft", **STEP)
@@ -428,8 +428,8 @@ class TestAdapters:
             load(str(tmp_path / "moved/grpo"))
 
     def test_frozen_vision_stays_as_it_was(self, tiny_rows, tmp_path):
-        from stvgkit.models import load
-        from stvgkit.training import freeze_vision, sft
+        from stvgkit.training.models import load
+        from stvgkit.training.trainers import freeze_vision, sft
 
         grounder = load("tiny", dtype="float32")
         freeze_vision(grounder)
@@ -444,9 +444,9 @@ class TestAdapters:
         pytest.importorskip("bitsandbytes")
         from transformers import BitsAndBytesConfig
 
-        from stvgkit.evaluation import complete
-        from stvgkit.models import load
-        from stvgkit.training import lora, sft
+        from stvgkit.training.evaluation import complete
+        from stvgkit.training.models import load
+        from stvgkit.training.trainers import lora, sft
 
         four_bit = {
             "quantization_config": BitsAndBytesConfig(
@@ -471,7 +471,7 @@ def test_no_code_of_a_model_is_ever_run(root):
 
 def test_a_command_that_asks_for_a_models_own_code_is_refused():
     from stvgkit.errors import InputError
-    from stvgkit.recipes import parse
+    from stvgkit.training.recipes import parse
 
     with pytest.raises(InputError, match="trust_remote_code is never set"):
         parse("sft", ["--model", "tiny", "--trust_remote_code", "true"])

@@ -179,7 +179,7 @@ def _keywords(name: str) -> set[str] | None:
     import transformers
     import trl
 
-    from stvgkit import training
+    from stvgkit.training import trainers
 
     for module in (trl, peft, transformers):
         if name in ("SFTConfig", "GRPOConfig", "LoraConfig", "BitsAndBytesConfig"):
@@ -188,7 +188,7 @@ def _keywords(name: str) -> set[str] | None:
                 return set(inspect.signature(found).parameters)
     if name in ("sft", "grpo"):
         config = {"sft": trl.SFTConfig, "grpo": trl.GRPOConfig}[name]
-        parameters = inspect.signature(getattr(training, name)).parameters
+        parameters = inspect.signature(getattr(trainers, name)).parameters
         return set(parameters) | {field.name for field in fields(config)}
     return None
 

@@ -9,9 +9,9 @@ import pytest
 from stvgkit.cli import main
 from stvgkit.datasets import Sample
 from stvgkit.errors import InputError
-from stvgkit.plan import FSDP, QUERY, ZERO3, Launch, Plan, batch_of, describe, make_plan
-from stvgkit.recipes import parse
 from stvgkit.rows import gold_text, plan_row, row_images, row_messages
+from stvgkit.training.plan import FSDP, QUERY, ZERO3, Launch, Plan, batch_of, describe, make_plan
+from stvgkit.training.recipes import parse
 from stvgkit.tubes import Span, Tube
 from stvgkit.video import write_video
 
@@ -132,7 +132,7 @@ def test_grpo_counts_the_reference_and_the_cache(counted):
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
 def test_attention_in_one_call_takes_the_same_memory(name, tmp_path, monkeypatch):
     """As window by window and frame by frame, with and without checkpointing."""
-    import stvgkit.plan
+    import stvgkit.training.plan
 
     vision = dict(hidden_size=64, intermediate_size=64, depth=2, num_heads=2)  # it has the peak
     families.save_family(name, tmp_path, vision=vision)
@@ -145,7 +145,7 @@ def test_attention_in_one_call_takes_the_same_memory(name, tmp_path, monkeypatch
             yield make_plan("r", "sft", task, model, args, **clips).memory["activations"]
 
     at_once = list(peaks())
-    monkeypatch.setattr(stvgkit.plan, "_attend_at_once", lambda network: None)
+    monkeypatch.setattr(stvgkit.training.plan, "_attend_at_once", lambda network: None)
     assert at_once == pytest.approx(list(peaks()), rel=0.01)
 
 

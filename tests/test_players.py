@@ -16,11 +16,11 @@ from stvgkit.cli import main
 from stvgkit.datasets import Sample
 from stvgkit.errors import InputError, VideoError
 from stvgkit.metrics import score_tube
-from stvgkit.players import player_assets, player_html, players_page, show_player
 from stvgkit.predictions import Prediction
 from stvgkit.tubes import Span, Tube
 from stvgkit.video import probe, read_frames, write_video
-from stvgkit.webvideo import web_video
+from stvgkit.viewing.players import player_assets, player_html, players_page, show_player
+from stvgkit.viewing.webvideo import web_video
 
 
 def box(x: float) -> list[float]:

@@ -13,11 +13,12 @@ import pytest
 
 from stvgkit.boxes import to_px
 from stvgkit.errors import InputError
-from stvgkit.metrics import score_tubes, summarize
-from stvgkit.pictures import GOLD, PREDICTIONS, THINK, draw_tube, layer_style, tube_svg
-from stvgkit.plots import clickable, group_bars, reward_curves, tiou_viou, viou_histogram
+from stvgkit.metrics import score_tubes
+from stvgkit.scoring import summarize
 from stvgkit.tubes import Tube
 from stvgkit.video import write_video
+from stvgkit.viewing.pictures import GOLD, PREDICTIONS, THINK, draw_tube, layer_style, tube_svg
+from stvgkit.viewing.plots import clickable, group_bars, reward_curves, tiou_viou, viou_histogram
 
 LOG = [
     {

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from stvgkit.datasets.shapes import write_shapes
-from stvgkit.recipes import FOLDER
+from stvgkit.training.recipes import FOLDER
 
 pytestmark = pytest.mark.slow
 TRAIN, TEST = 16, 7  # the latter does not divide by two

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from stvgkit import recipes
-from stvgkit.plan import GPUS, RESERVE, plan
+from stvgkit.training import recipes
+from stvgkit.training.plan import GPUS, RESERVE, plan
 
 families = pytest.importorskip("families")
 NAMED = {"t4": "T4", "l4": "L4", "80gb": "H100", "8x80gb": "H100", "paper": "H100", "tiny": "T4"}

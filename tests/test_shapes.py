@@ -152,7 +152,7 @@ class TestFiles:
         assert len(list(read_prepared(tmp_path / "test"))) == 5
 
     def test_the_novel_split_is_reported_by_what_is_new(self, tmp_path):
-        from stvgkit.metrics import score_samples
+        from stvgkit.scoring import score_samples
 
         samples = list(read_prepared(write_shapes(tmp_path, "novel", 12)))
         for sample in samples:

@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from stvgkit.datasets.shapes import COLOURS, EVENTS, SHAPES, render, scene_of
-from stvgkit.evaluation import complete
-from stvgkit.models import load
 from stvgkit.rows import gold_text, plan_row
 from stvgkit.tiny import CHECKPOINT
 from stvgkit.tiny.pretrain import (
@@ -22,6 +20,8 @@ from stvgkit.tiny.pretrain import (
     to_patches,
 )
 from stvgkit.tiny.tokenizer import build_tokenizer
+from stvgkit.training.evaluation import complete
+from stvgkit.training.models import load
 
 
 class TestTokenizer:

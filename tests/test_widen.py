@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from stvgkit.models import load
-from stvgkit.training import lora, widen
+from stvgkit.training.models import load
+from stvgkit.training.trainers import lora, widen
 
 
 @pytest.fixture()

@@ -18,7 +18,7 @@ from stvgkit.rewards import score_answer
 from stvgkit.rows import ClipFormat
 from stvgkit.tubes import Span, Tube
 from stvgkit.video import write_video
-from stvgkit.widgets import GroupInspector, RewardLab, SampleBrowser
+from stvgkit.viewing.widgets import GroupInspector, RewardLab, SampleBrowser
 
 FORMAT = ClipFormat(space="0-100", fps=2.0, max_side=64, factor=16)
 HOSTILE = "<script>alert(1)</script> & <img src=x onerror=alert(2)>"

@@ -60,7 +60,7 @@ assert len(sample.tube) == len(sample.span)
 # triangle is in the picture before and after.
 
 # %%
-from stvgkit.players import show_player
+from stvgkit.viewing.players import show_player
 
 show_player(sample)
 
@@ -75,8 +75,8 @@ show_player(sample)
 # triangle in every frame that it is shown (two a second).
 
 # %%
-from stvgkit.evaluation import complete
-from stvgkit.models import load
+from stvgkit.training.evaluation import complete
+from stvgkit.training.models import load
 from stvgkit.rows import plan_row
 
 grounder = load(MODEL)

@@ -26,8 +26,8 @@ import numpy as np
 from stvgkit import Span, Tube
 from stvgkit.datasets import SkipReport, data_samples, hcstvg, read_prepared, vidstg
 from stvgkit.datasets.shapes import write_shapes
-from stvgkit.pictures import draw_tube
-from stvgkit.players import show_player
+from stvgkit.viewing.pictures import draw_tube
+from stvgkit.viewing.players import show_player
 from stvgkit.video import VideoInfo, sample_indices
 
 work = Path("work")

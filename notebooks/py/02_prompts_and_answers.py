@@ -117,7 +117,7 @@ assert shown == (336, 196)
 # %%
 from IPython.display import display
 
-from stvgkit.pictures import draw_tube
+from stvgkit.viewing.pictures import draw_tube
 
 gold = sample.tube
 written = spaces["Qwen2.5-VL"].encode(gold.boxes)  # what Qwen2.5-VL would write

@@ -192,7 +192,7 @@ from pathlib import Path
 from stvgkit.datasets import read_prepared
 from stvgkit.datasets.shapes import write_shapes
 from stvgkit.rows import ClipFormat
-from stvgkit.widgets import RewardLab
+from stvgkit.viewing.widgets import RewardLab
 
 sample = next(read_prepared(write_shapes(Path("work/shapes"), "test", 1)))
 tiny_format = ClipFormat(space="0-100", template="short", max_side=64, factor=16)

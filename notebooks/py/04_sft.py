@@ -37,11 +37,11 @@ from trl import SFTConfig, SFTTrainer
 from stvgkit import CoordinateSpace, Tube, parse_answer, score_answer
 from stvgkit.datasets import read_prepared
 from stvgkit.datasets.shapes import write_shapes
-from stvgkit.evaluation import complete, predict, score
+from stvgkit.training.evaluation import complete, predict, score
 from stvgkit.exercises import check_calls, check_claims, check_value
-from stvgkit.models import load
+from stvgkit.training.models import load
 from stvgkit.rows import gold_text, plan_row, row_images, row_messages
-from stvgkit.training import SFT_DEFAULTS, lora, row_dataset, sft
+from stvgkit.training.trainers import SFT_DEFAULTS, lora, row_dataset, sft
 
 warnings.filterwarnings("ignore", category=FutureWarning)  # settings about to be renamed in TRL
 
@@ -243,7 +243,7 @@ print(f"the answers of {len(parsing)} clips can be drawn")
 # right moment, does it sit on the right thing, is it tight?
 
 # %%
-from stvgkit.players import show_player
+from stvgkit.viewing.players import show_player
 
 lines = {}
 for name in ("before", "after"):

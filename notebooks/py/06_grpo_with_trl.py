@@ -36,12 +36,12 @@ import torch
 from stvgkit import CoordinateSpace, Tube, score_answer
 from stvgkit.datasets import data_samples, read_prepared
 from stvgkit.datasets.shapes import write_shapes
-from stvgkit.evaluation import predict, score
+from stvgkit.training.evaluation import predict, score
 from stvgkit.exercises import check_calls, check_value
-from stvgkit.models import load
-from stvgkit.plots import reward_curves
+from stvgkit.training.models import load
+from stvgkit.viewing.plots import reward_curves
 from stvgkit.rows import plan_row
-from stvgkit.training import GRPO_DEFAULTS, grpo, lora, sft
+from stvgkit.training.trainers import GRPO_DEFAULTS, grpo, lora, sft
 
 warnings.filterwarnings("ignore", category=FutureWarning)  # settings about to be renamed in TRL
 
@@ -53,7 +53,7 @@ warnings.filterwarnings("ignore", category=FutureWarning)  # settings about to b
 # `stvgkit grpo t4-grpo`; here we read them.
 
 # %%
-from stvgkit.recipes import parse
+from stvgkit.training.recipes import parse
 
 print(f"{'recipe':16} {'model':20} {'bits':>4} {'trains':>6} {'group':>5} {'tokens':>6} {'rate':>7}")
 for name in ("tiny-grpo", "t4-grpo", "l4-grpo", "80gb-grpo", "paper-hcstvg-v1"):
@@ -193,7 +193,7 @@ for name, folder in (("before", START), ("after", RUN)):
 # an interval on such a difference). Watch one clip, and the two texts in the folds below it:
 
 # %%
-from stvgkit.players import show_player
+from stvgkit.viewing.players import show_player
 
 lines = {}
 for name in reports:
@@ -278,7 +278,7 @@ figure
 # and is it the one you would have chosen?
 
 # %%
-from stvgkit.widgets import GroupInspector
+from stvgkit.viewing.widgets import GroupInspector
 
 GroupInspector(RUN / "groups.jsonl", train, base.clip_format)
 

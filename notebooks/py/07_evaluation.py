@@ -33,8 +33,9 @@ from stvgkit.datasets import read_prepared
 from stvgkit.datasets.shapes import write_shapes
 from stvgkit.diagnosis import ERROR_KINDS, error_kinds
 from stvgkit.exercises import check_calls, check_value
-from stvgkit.metrics import PROTOCOLS, score_samples, score_tube, score_tubes
-from stvgkit.predictions import Prediction, read_completions, score_files
+from stvgkit.metrics import PROTOCOLS, score_tube, score_tubes
+from stvgkit.predictions import Prediction, read_completions
+from stvgkit.scoring import score_files, score_samples
 
 work = Path("work")
 
@@ -208,7 +209,7 @@ for model, report in vue.items():
 # Scores by group show where it is lost. Bars stand over the group's name and its number of queries:
 
 # %%
-from stvgkit.plots import group_bars
+from stvgkit.viewing.plots import group_bars
 
 group_bars(vue, "gold length", metric="v_IoU")
 
@@ -325,7 +326,7 @@ figure
 # %%
 from IPython.display import display
 
-from stvgkit.pictures import draw_tube
+from stvgkit.viewing.pictures import draw_tube
 
 for kind in ("wrong time", "wrong object", "loose box"):
     if kind in kinds:
@@ -342,7 +343,7 @@ for kind in ("wrong time", "wrong object", "loose box"):
 # boxes are right, and the time decides.
 
 # %%
-from stvgkit.plots import tiou_viou
+from stvgkit.viewing.plots import tiou_viou
 
 assert (scores["vIoU"] <= scores["tIoU"] + 1e-9).all()
 tiou_viou(scores["tIoU"], scores["vIoU"], [f"{s.query} ({kind})" for s, kind in zip(samples, kinds)])

@@ -26,9 +26,9 @@ from stvgkit import Answer, CoordinateSpace, Tube, format_answer, score_answer
 from stvgkit.datasets import data_samples, hcstvg, read_prepared
 from stvgkit.datasets.shapes import write_shapes
 from stvgkit.exercises import check_claims, check_value
-from stvgkit.players import show_player
+from stvgkit.viewing.players import show_player
 from stvgkit.rows import ClipFormat, plan_row
-from stvgkit.widgets import GroupInspector, RewardLab, SampleBrowser
+from stvgkit.viewing.widgets import GroupInspector, RewardLab, SampleBrowser
 
 work = Path("work")
 

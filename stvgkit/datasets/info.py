@@ -10,8 +10,8 @@ import numpy as np
 from stvgkit.datasets import SkipReport, read_benchmark
 from stvgkit.datasets.prepared import FILE
 from stvgkit.datasets.records import load_json
+from stvgkit.datasets.sample import sample_groups
 from stvgkit.errors import InputError
-from stvgkit.metrics import sample_groups
 
 
 def detect_benchmark(path: Path | str) -> str:

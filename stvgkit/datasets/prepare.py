@@ -48,7 +48,7 @@ def prepare(
     """
     from tqdm.auto import tqdm
 
-    from stvgkit.cards import describe_split
+    from stvgkit.training.cards import describe_split
 
     out, annotations = Path(out), Path(annotations)
     report, broken, groups = SkipReport(), {}, Counter()

@@ -7,6 +7,8 @@ the target's boxes while the event lasts.
 
 Everything follows from a seed, and every path is linear between the frames that a model samples
 at 2 fps, so a perfect answer scores exactly 1.
+
+Only numpy is imported here; `write_shapes` needs `stvgkit.video` and loads it when it is called.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from stvgkit.boxes import iou
 from stvgkit.datasets.prepared import write_prepared
@@ -261,6 +262,8 @@ def write_shapes(
     >>> [sample.id for sample in read_prepared(path)]
     ['shapes-test-00000', 'shapes-test-00001']
     """
+    from tqdm.auto import tqdm
+
     from stvgkit.video import write_video
 
     folder = Path(folder) / split

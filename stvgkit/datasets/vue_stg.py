@@ -32,9 +32,8 @@ from stvgkit.datasets.records import (
     trim,
     video_files,
 )
-from stvgkit.datasets.sample import Sample
+from stvgkit.datasets.sample import GOLD_LENGTHS, VIDEO_LENGTHS, Sample, bin_name
 from stvgkit.errors import InputError, VideoError
-from stvgkit.metrics import GOLD_LENGTHS, VIDEO_LENGTHS, bin_name
 from stvgkit.tubes import Span, Tube
 
 COLUMNS = ("query_id", "time_ms", "x0", "y0", "x1", "y1")

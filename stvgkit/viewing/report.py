@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from stvgkit.datasets import Sample
-from stvgkit.demo import METRICS, ROWS
 from stvgkit.files import replacing
-from stvgkit.players import show_player
-from stvgkit.plots import reward_curves
+from stvgkit.viewing.players import show_player
+from stvgkit.viewing.plots import reward_curves
 
 CLIPS = 12
 
@@ -24,11 +23,21 @@ th:first-child, td:first-child { text-align: left }
 """
 
 
-def write_report(out: Path, metrics: dict, samples: Sequence[Sample]) -> Path:
-    """Write `report.html` into a demo's folder, from what the folder holds."""
+def write_report(
+    out: Path,
+    metrics: dict,
+    samples: Sequence[Sample],
+    *,
+    titles: Mapping[str, str],
+    columns: Sequence[str],
+) -> Path:
+    """Write `report.html` into a demo's folder, from what the folder holds.
+
+    `titles` names the steps in `metrics["rows"]`, `columns` the metrics that the table shows.
+    """
     chosen = samples[:: max(1, len(samples) // CLIPS)][:CLIPS]
     answers = {
-        ROWS[step]: _predictions(out / step / "predictions.jsonl") for step in ("sft", "grpo")
+        titles[step]: _predictions(out / step / "predictions.jsonl") for step in ("sft", "grpo")
     }
     clips = "\n".join(
         show_player(s, answers={name: lines[s.id] for name, lines in answers.items()})._repr_html_()
@@ -42,7 +51,7 @@ def write_report(out: Path, metrics: dict, samples: Sequence[Sample]) -> Path:
 <h1>stvgkit demo</h1>
 <p>Spatio-temporal video grounding on generated clips with a model of two million parameters:
 seed {metrics["seed"]}, protocol <em>{escape(metrics["protocol"])}</em>, {escape(versions)}.</p>
-{_table(metrics["rows"])}
+{_table(metrics["rows"], titles, columns)}
 <h2>GRPO: the five rewards</h2>
 {curves.to_html(full_html=False, include_plotlyjs=True)}
 <h2>Test clips: gold, after SFT, after GRPO</h2>
@@ -60,10 +69,10 @@ def _predictions(path: Path) -> dict[str, dict]:
     return {line["id"]: line for line in lines}
 
 
-def _table(rows: dict[str, dict]) -> str:
-    head = "".join(f"<th>{name}" for name in ("", *METRICS, "unparsed", "seconds"))
+def _table(rows: dict[str, dict], titles: Mapping[str, str], columns: Sequence[str]) -> str:
+    head = "".join(f"<th>{name}" for name in ("", *columns, "unparsed", "seconds"))
     body = ""
     for step, row in rows.items():
-        scores = "".join(f"<td>{100 * row[metric]:.1f}" for metric in METRICS)
-        body += f"<tr><td>{ROWS[step]}{scores}<td>{row['unparsed']}<td>{row['seconds']:.0f}"
+        scores = "".join(f"<td>{100 * row[metric]:.1f}" for metric in columns)
+        body += f"<tr><td>{titles[step]}{scores}<td>{row['unparsed']}<td>{row['seconds']:.0f}"
     return f"<table><tr>{head}{body}</table><p>Scores in per cent.</p>"

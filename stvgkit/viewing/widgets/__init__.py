@@ -5,9 +5,9 @@ Pictures are SVG inside `HTML` widgets, so nothing but text travels; all text fr
 escaped.
 """
 
-from stvgkit.widgets.group_inspector import GroupInspector, read_groups
-from stvgkit.widgets.reward_lab import RewardLab, make_presets
-from stvgkit.widgets.sample_browser import SampleBrowser
+from stvgkit.viewing.widgets.group_inspector import GroupInspector, read_groups
+from stvgkit.viewing.widgets.reward_lab import RewardLab, make_presets
+from stvgkit.viewing.widgets.sample_browser import SampleBrowser
 
 __all__ = [
     "GroupInspector",

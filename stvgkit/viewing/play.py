@@ -12,10 +12,10 @@ from typing import Any
 from stvgkit.answers import CoordinateSpace
 from stvgkit.datasets import Sample, SkipReport, read_benchmark, vue_stg
 from stvgkit.errors import InputError
-from stvgkit.players import Player, show_player
 from stvgkit.predictions import Prediction, read_completions, read_hcstvg
 from stvgkit.tubes import Tube
 from stvgkit.video import probe, sample_indices
+from stvgkit.viewing.players import Player, show_player
 
 
 def play_answer(

@@ -11,10 +11,10 @@ from stvgkit.answers import Answer, CoordinateSpace
 from stvgkit.boxes import to_px
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
-from stvgkit.pictures import box_svg, image_svg, layer_style
 from stvgkit.rows import ClipFormat, plan_row
 from stvgkit.tubes import Tube
 from stvgkit.video import read_frames
+from stvgkit.viewing.pictures import box_svg, image_svg, layer_style
 
 STYLE = "font: 13px/1.45 system-ui, sans-serif; color: #1b1e24; background: #fff;"
 

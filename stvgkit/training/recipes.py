@@ -19,9 +19,10 @@ from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser, get_quantization_
 from stvgkit.datasets import BENCHMARKS, Sample, SkipReport, read_benchmark
 from stvgkit.errors import InputError
 from stvgkit.files import write_json
-from stvgkit.models import Grounder, load
 from stvgkit.rows import plan_rows
-from stvgkit.training import GRPO_DEFAULTS, SFT_DEFAULTS, freeze_vision, lora
+from stvgkit.training import trainers
+from stvgkit.training.models import Grounder, load
+from stvgkit.training.trainers import GRPO_DEFAULTS, SFT_DEFAULTS, freeze_vision, lora
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -207,11 +208,10 @@ def adapter_of(task: Task, model: ModelConfig, grounder: Grounder) -> PeftConfig
 
 def train(command: str, argv: Sequence[str]) -> tuple[Path, SkipReport]:
     """Run `stvgkit sft` or `stvgkit grpo`; returns the checkpoint's folder and what was skipped."""
-    from stvgkit import training
 
     task, model, config = parse(command, argv)
     out, report = Path(config.output_dir), SkipReport()
-    if training.is_trained(out):
+    if trainers.is_trained(out):
         return out, report
     samples = task.samples(report)
     grounder = grounder_of(task, model)
@@ -220,7 +220,7 @@ def train(command: str, argv: Sequence[str]) -> tuple[Path, SkipReport]:
     if command == "sft":
         extra["think_noise"] = task.think_noise
     try:
-        return getattr(training, command)(grounder, rows, out, **extra), report
+        return getattr(trainers, command)(grounder, rows, out, **extra), report
     except httpx.HTTPError as error:  # --push_to_hub
         raise InputError(f"the hub does not answer: {error}; log in, or leave it out") from error
     except ImportError as error:  # of vLLM, flash attention, DeepSpeed
@@ -229,8 +229,8 @@ def train(command: str, argv: Sequence[str]) -> tuple[Path, SkipReport]:
 
 def ask(argv: Sequence[str]):
     """Run `stvgkit predict`; returns the predictions' file, the `Report`, and what was skipped."""
-    from stvgkit.evaluation import predict, processes, score
-    from stvgkit.serving import backend
+    from stvgkit.training.evaluation import predict, processes, score
+    from stvgkit.training.serving import backend
 
     task, model, asking = parse("predict", argv)
     report, state = SkipReport(), processes()

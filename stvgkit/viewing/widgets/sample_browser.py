@@ -11,14 +11,14 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from stvgkit.datasets.sample import Sample
+from stvgkit.datasets.sample import Sample, sample_groups
 from stvgkit.diagnosis import error_kinds
 from stvgkit.errors import InputError
 from stvgkit.files import replacing
-from stvgkit.metrics import sample_groups, sample_scores
-from stvgkit.players import show_player
-from stvgkit.plots import clickable, tiou_viou
 from stvgkit.predictions import Prediction, read_completions
+from stvgkit.scoring import sample_scores
+from stvgkit.viewing.players import show_player
+from stvgkit.viewing.plots import clickable, tiou_viou
 
 
 class SampleBrowser(widgets.VBox):

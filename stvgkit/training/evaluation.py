@@ -19,10 +19,10 @@ from tqdm.auto import tqdm
 
 from stvgkit.datasets import Sample
 from stvgkit.files import replacing
-from stvgkit.metrics import Report, score_samples
-from stvgkit.models import Grounder
 from stvgkit.predictions import read_completions
 from stvgkit.rows import row_images, row_messages
+from stvgkit.scoring import Report, score_samples
+from stvgkit.training.models import Grounder
 
 
 def processes() -> PartialState:

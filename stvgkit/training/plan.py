@@ -30,11 +30,17 @@ from trl.kernels import chunked_logprob
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from trl.trainer.utils import add_fused_lm_head
 
-from stvgkit import recipes
 from stvgkit.errors import InputError
-from stvgkit.meter import Meter
-from stvgkit.models import Grounder, adapter_base, clip_format_of, keep_frame_size, model_path
 from stvgkit.rows import ClipFormat, gold_text, row_messages
+from stvgkit.training import recipes
+from stvgkit.training.meter import Meter
+from stvgkit.training.models import (
+    Grounder,
+    adapter_base,
+    clip_format_of,
+    keep_frame_size,
+    model_path,
+)
 
 GB = 1e9
 GPUS = {"T4": 16, "L4": 24, "A10": 24, "A100": 80, "H100": 80}  # gigabytes

@@ -14,9 +14,9 @@ import numpy as np
 from stvgkit.answers import explain_answer, parse_answer
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
-from stvgkit.players import show_player
 from stvgkit.rows import ClipFormat
-from stvgkit.widgets.shown import STYLE, ShownClip, bar, legend
+from stvgkit.viewing.players import show_player
+from stvgkit.viewing.widgets.shown import STYLE, ShownClip, bar, legend
 
 ALL = "all samples"
 FILM = 6  # frames of a completion's strip

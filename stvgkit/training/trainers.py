@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerState
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from stvgkit.cards import describe_model
 from stvgkit.errors import InputError
 from stvgkit.files import replacing, write_json
-from stvgkit.models import Grounder, vision_parts
 from stvgkit.rewards import REWARD_WEIGHTS, REWARDS
 from stvgkit.rows import gold_text, row_images, row_messages
+from stvgkit.training.cards import describe_model
+from stvgkit.training.models import Grounder, vision_parts
 
 # The paper's optimiser and group (STVG-o1, section 4.1 and Eq. 11), where TRL's defaults differ.
 PAPER_GRPO = {

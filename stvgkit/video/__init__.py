@@ -33,8 +33,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stvgkit.errors import InputError, VideoError
+from stvgkit.errors import InputError, VideoError, need
 from stvgkit.tubes import Span
+
+need("stvgkit.video", "video", "av", "PIL")
 
 # Annotations print times with three decimals: 0.0333667 becomes 0.033, and is meant all the same.
 TIME_TOLERANCE = 0.001

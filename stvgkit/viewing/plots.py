@@ -1,7 +1,7 @@
 """Curves, histograms and bars of training and evaluation, as plain plotly figures.
 
 Plain `go.Figure`s show in JupyterLab, Colab, VS Code and exported pages alike; `clickable` alone
-needs a live kernel. Pictures of tubes are in `stvgkit.pictures`.
+needs a live kernel. Pictures of tubes are in `stvgkit.viewing.pictures`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stvgkit.errors import InputError
-from stvgkit.metrics import THRESHOLDS
+from stvgkit.scoring import THRESHOLDS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

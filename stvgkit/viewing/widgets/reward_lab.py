@@ -22,7 +22,7 @@ from stvgkit.datasets.sample import Sample
 from stvgkit.rewards import score_answer
 from stvgkit.rows import ClipFormat
 from stvgkit.tubes import Span, Tube
-from stvgkit.widgets.shown import STYLE, ShownClip, bar, legend, timeline
+from stvgkit.viewing.widgets.shown import STYLE, ShownClip, bar, legend, timeline
 
 PARTS = ("format", "consistency", "temporal", "spatial", "think")
 MEANING = (

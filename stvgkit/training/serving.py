@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from stvgkit.errors import InputError
-from stvgkit.models import clip_format_of, model_path
 from stvgkit.rows import ClipFormat, row_images, row_messages
+from stvgkit.training.models import clip_format_of, model_path
 
 Ask = Callable[[Sequence[dict]], list[str]]
 

@@ -31,10 +31,10 @@ from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
 from stvgkit.files import replacing
 from stvgkit.metrics import score_tube
-from stvgkit.pictures import layer_style
 from stvgkit.predictions import Prediction
 from stvgkit.tubes import Span, Tube
-from stvgkit.webvideo import WebVideo, web_video
+from stvgkit.viewing.pictures import layer_style
+from stvgkit.viewing.webvideo import WebVideo, web_video
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ def player_assets() -> str:
 
 @cache
 def _file(name: str) -> str:
-    return files("stvgkit").joinpath(name).read_text(encoding="utf-8")
+    return files("stvgkit.viewing").joinpath(name).read_text(encoding="utf-8")
 
 
 def _document(body: str, title: str) -> str:

@@ -1,0 +1,5 @@
+"""Looking at boxes: players, pictures, plots, widgets, reports (`stvgkit[view]`)."""
+
+from stvgkit.errors import need
+
+need("stvgkit.viewing", "view", "av", "PIL", "plotly", "ipywidgets")
