@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from unicodedata import category
 
 import numpy as np
 
@@ -292,7 +293,7 @@ def _hint(text: str, at: int) -> str:
     character, found = text[at], text[at : at + 20]
     if text[at - 1 : at].isdecimal() and character.isascii() and character.isdecimal():
         return " (the number has too many digits)"
-    if not character.isascii() and character.isnumeric():
+    if not character.isascii() and category(character).startswith("N"):
         return " (only the digits 0-9 count)"
     if any(tag != found and tag.startswith(found) for tag in _TAGS):
         return " (the text is cut off inside a tag)"
