@@ -4,23 +4,16 @@
     show_player("a.mp4", gold=tube).save("player.html")  # on disk
     players_page([player, ...], title="Test set")        # many on one page
 
-The page makes no request: the video is part of it, as a data address. Everything that comes from
-outside (queries, file names, completions) travels as JSON and is shown as text; a content security
-policy allows this file's own script and nothing else.
+The page makes no request: the video is part of it, as a data address (see `stvgkit.viewing.page`).
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -33,6 +26,7 @@ from stvgkit.files import replacing
 from stvgkit.metrics import score_tube
 from stvgkit.predictions import Prediction
 from stvgkit.tubes import Span, Tube
+from stvgkit.viewing.page import as_json, asset, document, iframe
 from stvgkit.viewing.pictures import layer_style
 from stvgkit.viewing.webvideo import WebVideo, web_video
 
@@ -55,7 +49,7 @@ class Player:
             '<section class="stvg-player" tabindex="0" aria-label="Video with boxes">\n'
             '<video controls muted playsinline preload="auto" '
             f'src="data:video/mp4;base64,{source}"></video>\n'
-            f'<script type="application/json">{_json(self.data)}</script>\n</section>'
+            f'<script type="application/json">{as_json(self.data)}</script>\n</section>'
         )
 
     def html(self) -> str:
@@ -68,17 +62,11 @@ class Player:
             out.write(self.html())
 
     def _repr_html_(self) -> str:
-        document = html.escape(self.html())
-        return (
-            f'<iframe srcdoc="{document}" sandbox="allow-scripts" title="Video with boxes" '
-            f'style="width: 100%; height: {_frame_height(self.data)}px; border: 0">'
-            # Seen where a front end takes the frame away, as JupyterLab does in such notebooks.
-            "Trust this notebook, or run this cell, to see the box player.</iframe>"
-        )
+        return iframe(self.html(), "Video with boxes", _frame_height(self.data))
 
     def __repr__(self) -> str:
         names = ", ".join(layer["name"] for layer in self.data["layers"]) or "no boxes"
-        size = len(self.video) * 4 // 3 + len(_json(self.data))
+        size = len(self.video) * 4 // 3 + len(as_json(self.data))
         return f"<Player of {len(self.data['frames'])} frames: {names}; {size / 1e6:.1f} MB>"
 
 
@@ -164,36 +152,11 @@ def player_assets() -> str:
     >>> player_assets().startswith("<style>")
     True
     """
-    return f"<style>{_file('player.css')}</style>\n<script>{_file('player.js')}</script>"
-
-
-@cache
-def _file(name: str) -> str:
-    return files("stvgkit.viewing").joinpath(name).read_text(encoding="utf-8")
+    return f"<style>{asset('player.css')}</style>\n<script>{asset('player.js')}</script>"
 
 
 def _document(body: str, title: str) -> str:
-    style, script = _file("player.css"), _file("player.js")
-    document = Template(_file("player.html")).substitute(
-        title=html.escape(title or "stvgkit player"),
-        style=style,
-        script=script,
-        style_hash=_sha256(style),
-        script_hash=_sha256(script),
-        body=body,
-    )
-    # Half of a surrogate pair, which JSON files may hold, has no UTF-8.
-    return document.encode("utf-8", "replace").decode("utf-8")
-
-
-def _sha256(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _json(data: dict[str, Any]) -> str:
-    """JSON that no HTML parser can mistake for markup, in ASCII."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+    return document(body, title or "stvgkit player", asset("player.css"), asset("player.js"))
 
 
 def _video_budget(budget_mb: float) -> int:
