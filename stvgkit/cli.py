@@ -110,7 +110,7 @@ def run_training(args) -> None:
     from stvgkit.training import recipes
 
     out, report = recipes.train(args.command, args.argv)
-    _say(f"{report}\nwrote {out}")
+    _say(f"{report}\nwrote {out}" if out else str(report))
 
 
 def run_predict(args) -> None:

@@ -10,13 +10,12 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from stvgkit.datasets import Sample, read_prepared
 from stvgkit.datasets.shapes import write_shapes
-from stvgkit.errors import InputError
 from stvgkit.files import write_json
 from stvgkit.predictions import Prediction
 from stvgkit.scoring import Report, score_samples
@@ -83,11 +82,13 @@ SMOKE = Budget(
 def run(out: Path, *, seed: int = 0, smoke: bool = False) -> dict:
     """Do every step that is not done yet, print the table, and return what `metrics.json` holds."""
     from stvgkit.training.models import TINY, load
+    from stvgkit.training.runs import claim
     from stvgkit.training.trainers import grpo, sft
     from stvgkit.viewing.report import write_report
 
     out, budget = Path(out), SMOKE if smoke else FULL
-    claim_folder(out, {"seed": seed, "smoke": smoke, "budget": budget.__dict__})
+    settings = {"seed": seed, "smoke": smoke, "budget": asdict(budget)}
+    claim(out, json.loads(json.dumps(settings)), begun=(out / "run.json").exists())
     train, test, novel = (read_split(out, *split) for split in budget.clips.items())
 
     def tuned(trainer: Callable, base: str, clips: list[Sample], settings: dict) -> Callable:
@@ -151,14 +152,6 @@ def tune(
     if adapter:
         settings["peft_config"] = lora(grounder, **adapter)
     return load(str(trainer(grounder, rows, folder, **settings)))
-
-
-def claim_folder(out: Path, settings: dict) -> None:
-    """Make the folder, or go on in it where its run has the same settings."""
-    path = out / "run.json"
-    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(settings)):
-        raise InputError(f"{out} holds a run with other settings: give another --out or delete it")
-    write_json(path, settings)
 
 
 def measured(folder: Path, work: Callable[[Path], Report]) -> dict:

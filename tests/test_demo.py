@@ -87,7 +87,7 @@ class TestBadInput:
     def test_a_folder_of_another_run_is_refused(self, undisturbed, capsys):
         assert main(["demo", "--out", str(undisturbed[0]), "--seed", "1", "--smoke"]) == 2
         error = capsys.readouterr().err
-        assert "other settings" in error and error.count("\n") == 1
+        assert "seed is 0 there and 1 here" in error and error.count("\n") == 1
 
     def test_an_unwritable_folder_is_one_line(self, tmp_path, capsys):
         blocked = tmp_path / "file"

@@ -79,7 +79,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(samples, grounder, tmp_pat
     """A limit on the size of a file, set after the first checkpoint, stands for the full disk."""
     from transformers import TrainerCallback
 
-    from stvgkit.training.trainers import last_checkpoint, sft
+    from stvgkit.training.runs import last_checkpoint
+    from stvgkit.training.trainers import sft
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from stvgkit.errors import InputError
@@ -18,12 +20,22 @@ FAMILY_SPACES = {"qwen2_5_vl": "pixels", "qwen2_vl": "0-1000", "qwen3_vl": "0-10
 
 @dataclass(frozen=True)
 class Grounder:
-    """A model that can be asked when and where: weights, processor, form of the question."""
+    """A model that can be asked when and where: weights, processor, form of the question.
+
+    `weights` is `weights_digest` of what was loaded.
+    """
 
     name: str
     model: object
     processor: object
     clip_format: ClipFormat
+    weights: str | None = None
+
+    @property
+    def bits(self) -> int | None:
+        """4 or 8 where the weights were quantized on loading."""
+        wide = {n for n in (4, 8) if getattr(self.model, f"is_loaded_in_{n}bit", False)}
+        return next(iter(wide), None)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), processor and clip format, so that `load(folder)` works."""
@@ -64,12 +76,35 @@ def load(
         model.to(device)
     clip_format = clip_format_of(path, model.config, processor, **changes)
     keep_frame_size(processor, clip_format)
-    return Grounder(name, model.eval(), processor, clip_format)
+    return Grounder(name, model.eval(), processor, clip_format, weights_digest(name))
 
 
 def model_path(name: str) -> str:
     """What `from_pretrained` takes for this name: a folder, or a name on the hub."""
     return str(CHECKPOINT) if name == TINY else name
+
+
+def weights_digest(name: str) -> str | None:
+    """A short name for the weights in a checkpoint's folder, an adapter's base included.
+
+    It changes when they are trained further, and does not when the folder is moved. Of each file
+    64 blocks are read: training moves all weights, and gigabytes take long. None for the hub.
+    """
+    path = Path(model_path(name))
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as data:
+            for block in range(64):
+                data.seek(size * block // 64)
+                digest.update(data.read(4096))
+    if base := adapter_base(str(path)):
+        digest.update((weights_digest(base) or base).encode())
+    return digest.hexdigest()[:12]
 
 
 def adapter_base(path: str) -> str | None:
@@ -96,13 +131,22 @@ def merge(grounder: Grounder) -> Grounder:
 
 
 def clip_format_of(path: str, config, processor, **changes) -> ClipFormat:
-    """The form saved beside the checkpoint, else that of the model's family; then `changes`."""
-    saved = ClipFormat.load(Path(path))
+    """The form saved beside the checkpoint or one folder up, else its family's; then `changes`.
+
+    Warns where the family's form is assumed: a model that was trained in another answers badly.
+    """
+    saved = ClipFormat.load(Path(path)) or ClipFormat.load(Path(path).resolve().parent)
     if saved is None:
         images = processor.image_processor
         factor = getattr(images, "patch_size", 1) * getattr(images, "merge_size", 1)
         space = FAMILY_SPACES.get(config.model_type, "0-1000")
         saved = ClipFormat(space=space, factor=factor)
+        form = ", ".join(f"{k} {v}" for k, v in asdict(replace(saved, **changes)).items())
+        warnings.warn(
+            f"{path} has no {ClipFormat.FILE}: it is asked in the form of {config.model_type}, "
+            f"which is assumed: {form}",
+            stacklevel=3,
+        )
     return replace(saved, **changes)
 
 

@@ -22,6 +22,7 @@ from stvgkit.files import write_json
 from stvgkit.rows import plan_rows
 from stvgkit.training import trainers
 from stvgkit.training.models import Grounder, load
+from stvgkit.training.runs import is_trained
 from stvgkit.training.trainers import GRPO_DEFAULTS, SFT_DEFAULTS, freeze_vision, lora
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -206,13 +207,14 @@ def adapter_of(task: Task, model: ModelConfig, grounder: Grounder) -> PeftConfig
     return lora(grounder, vision=task.train_vision, **chosen)
 
 
-def train(command: str, argv: Sequence[str]) -> tuple[Path, SkipReport]:
-    """Run `stvgkit sft` or `stvgkit grpo`; returns the checkpoint's folder and what was skipped."""
+def train(command: str, argv: Sequence[str]) -> tuple[Path | None, SkipReport]:
+    """Run `stvgkit sft` or `stvgkit grpo`; returns the checkpoint's folder and what was skipped.
 
+    The folder is None where it held this run already, so that nothing was written.
+    """
     task, model, config = parse(command, argv)
     out, report = Path(config.output_dir), SkipReport()
-    if trainers.is_trained(out):
-        return out, report
+    finished = is_trained(out)
     samples = task.samples(report)
     grounder = grounder_of(task, model)
     rows = plan_rows(samples, grounder.clip_format, report, need_boxes=True)
@@ -220,7 +222,8 @@ def train(command: str, argv: Sequence[str]) -> tuple[Path, SkipReport]:
     if command == "sft":
         extra["think_noise"] = task.think_noise
     try:
-        return getattr(trainers, command)(grounder, rows, out, **extra), report
+        getattr(trainers, command)(grounder, rows, out, **extra)
+        return None if finished else out, report
     except httpx.HTTPError as error:  # --push_to_hub
         raise InputError(f"the hub does not answer: {error}; log in, or leave it out") from error
     except ImportError as error:  # of vLLM, flash attention, DeepSpeed

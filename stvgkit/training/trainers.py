@@ -11,6 +11,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +26,10 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from stvgkit.errors import InputError
 from stvgkit.files import replacing, write_json
 from stvgkit.rewards import REWARD_WEIGHTS, REWARDS
-from stvgkit.rows import gold_text, row_images, row_messages
+from stvgkit.rows import ClipFormat, gold_text, row_images, row_messages
 from stvgkit.training.cards import describe_model
 from stvgkit.training.models import Grounder, vision_parts
+from stvgkit.training.runs import claim, describe_run, is_trained, last_checkpoint
 
 # The paper's optimiser and group (STVG-o1, section 4.1 and Eq. 11), where TRL's defaults differ.
 PAPER_GRPO = {
@@ -77,12 +79,14 @@ def sft(
     """Fine-tune on the gold answers as a box chain of thought; returns the checkpoint's folder.
 
     `settings` are TRL's `SFTConfig` on top of `SFT_DEFAULTS`, or `args` is one that is ready. A
-    run that was interrupted goes on from its last checkpoint; a finished one is not run again.
-    `out` gets the checkpoint (with `peft_config`, see `lora`, only the adapter) and `log.json`.
+    run that was interrupted goes on from its last checkpoint; a finished one is not run again. A
+    folder that holds another run, of other data or settings, is refused. `out` gets the checkpoint
+    (with `peft_config`, see `lora`, only the adapter) and `log.json`.
     """
-    if is_trained(out):
-        return Path(out)
     args = args or SFTConfig(output_dir=str(out), **SFT_DEFAULTS | settings)
+    run = describe_run("sft", grounder, rows, args, peft_config, think_noise=think_noise)
+    if _claimed(Path(out), run, grounder, args):
+        return Path(out)
     dataset = row_dataset(rows, partial(gold_text, think_noise=think_noise, seed=args.seed))
     trainer = SFTTrainer(
         model=grounder.model,
@@ -90,7 +94,7 @@ def sft(
         train_dataset=dataset,
         processing_class=grounder.processor,
         callbacks=list(callbacks),
-        peft_config=peft_config,
+        peft_config=deepcopy(peft_config),  # PEFT writes into it
     )
     return _run(trainer, grounder, Path(out))
 
@@ -112,9 +116,13 @@ def grpo(
     what that writes, `out` gets `groups.jsonl`, a line for every group of completions with its
     rewards and advantages.
     """
-    if is_trained(out):
-        return Path(out)
     args = args or GRPOConfig(output_dir=str(out), **GRPO_DEFAULTS | settings)
+    _check_batch(args, len(rows))
+    run = describe_run(
+        "grpo", grounder, rows, args, peft_config, rewards=[reward.__name__ for reward in rewards]
+    )
+    if _claimed(Path(out), run, grounder, args):
+        return Path(out)
     trainer = GRPOTrainer(
         model=grounder.model,
         args=args,
@@ -122,7 +130,7 @@ def grpo(
         train_dataset=row_dataset(rows),
         processing_class=grounder.processor,
         callbacks=[*callbacks, GroupLog(args.num_generations)],
-        peft_config=peft_config,
+        peft_config=deepcopy(peft_config),  # PEFT writes into it
     )
     return _run(trainer, grounder, Path(out))
 
@@ -157,14 +165,33 @@ SFT_DEFAULTS = _COMMON | {"max_length": None}
 GRPO_DEFAULTS = _COMMON | PAPER_GRPO | {"log_completions": True, "num_completions_to_print": 0}
 
 
-def is_trained(out: Path) -> bool:
-    """Whether a run in this folder has finished."""
-    return (Path(out) / "log.json").exists()
+def _claimed(out: Path, run: dict, grounder: Grounder, args) -> bool:
+    """Whether this very run has finished in the folder; another's is an error."""
+    claim(out, run, begun=is_trained(out) or last_checkpoint(out) is not None)
+    if is_trained(out):
+        if args.process_index == 0:
+            print(
+                f"{out} holds this very run, finished: nothing was done; delete it to do it again"
+            )
+        return True
+    grounder.clip_format.save(out)  # now, so that every checkpoint in it is asked in this form
+    return False
+
+
+def _check_batch(args: GRPOConfig, prompts: int) -> None:
+    """TRL leaves out a batch that is not full, and would end without a step where none is."""
+    least = args.generation_batch_size // args.num_generations
+    if prompts < least:
+        raise InputError(
+            f"a batch of GRPO takes {least} prompts ({args.generation_batch_size} answers, "
+            f"num_generations {args.num_generations}) and there are {prompts}: give at least "
+            f"{least}, or a smaller per_device_train_batch_size"
+        )
 
 
 def _run(trainer, grounder: Grounder, out: Path) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
     trainer.add_callback(OnlyFinite())
+    trainer.add_callback(KeepClipFormat(grounder.clip_format))
     if trainer.args.fp16:
         widen(trainer.model)
     trainer.create_model_card = partial(
@@ -176,6 +203,11 @@ def _run(trainer, grounder: Grounder, out: Path) -> Path:
             _take(checkpoint, trainer, out)
         else:
             trainer.train(resume_from_checkpoint=checkpoint)
+            if not trainer.state.global_step:
+                raise InputError(
+                    f"not one step was taken: {len(trainer.train_dataset)} rows fill no batch, or "
+                    f"max_steps and num_train_epochs ask for none; {out} is not finished"
+                )
             if trainer.is_world_process_zero():  # before the weights: saving may push the folder
                 grounder.clip_format.save(out)
                 trainer.create_model_card()
@@ -241,20 +273,6 @@ def widen(model) -> None:
 _DISK_SIGNS = ("No space left", "File too large", "I/O error", "PytorchStreamWriter failed")
 
 
-def last_checkpoint(out: Path) -> str | None:
-    """The newest whole checkpoint in a folder; a kill while one is written leaves it in parts."""
-    found = Path(out).glob("checkpoint-*")
-    newest_first = sorted(found, key=lambda path: -int(path.name.rpartition("-")[2]))
-    return next((str(path) for path in newest_first if _is_whole(path)), None)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:  # the Trainer writes this file last
-        return bool(json.loads((checkpoint / "trainer_state.json").read_text()))
-    except (OSError, ValueError):
-        return False
-
-
 class OnlyFinite(TrainerCallback):
     """Stops a run whose loss is not a number, before it is saved over a good checkpoint."""
 
@@ -268,6 +286,17 @@ class OnlyFinite(TrainerCallback):
                     f"training stopped, {last_checkpoint(args.output_dir) or 'nothing'} is the "
                     "last good checkpoint; lower learning_rate or max_grad_norm, or use bf16"
                 )
+
+
+class KeepClipFormat(TrainerCallback):
+    """Saves beside each checkpoint how the model is asked, so that it can be moved alone."""
+
+    def __init__(self, clip_format: ClipFormat) -> None:
+        self.clip_format = clip_format
+
+    def on_save(self, args, state: TrainerState, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            self.clip_format.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class WithId:
