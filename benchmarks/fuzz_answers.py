@@ -1,7 +1,7 @@
 """A long run of what tests/test_answers.py tries briefly: hostile texts against the slow parser.
 
 Prints how many texts were tried, and how many of them held to the format; stops with the text
-where the two parsers differ, an explanation is missing, or a reward is not finite.
+where the two parsers differ, an explanation is missing, a reward is not finite, or a reader fails.
 Run: python benchmarks/fuzz_answers.py [--inputs 200000] [--seed 0]
 """
 
@@ -15,6 +15,7 @@ import hypothesis
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from test_answers import SPACE, any_text, check_text
+from test_readers import check_readers
 
 from stvgkit import parse_answer
 
@@ -27,6 +28,7 @@ def fuzz(inputs: int, seed: int) -> Counter:
 
     def check(text):
         check_text(text)
+        check_readers(text)
         answer = parse_answer(text, SPACE)
         kind = "broken" if answer is None else "consistent" if answer.consistent else "inconsistent"
         tried[kind] += 1

@@ -161,7 +161,13 @@ def parse_answer(text: str, space: CoordinateSpace, *, think: bool = True) -> An
     read = _read(text, think)
     if read is None:
         return None
-    span, lists = read
+    return answer_from_rows(*read, space, think=think)
+
+
+def answer_from_rows(
+    span: Span, lists: list[np.ndarray], space: CoordinateSpace, *, think: bool
+) -> Answer:
+    """The answer that holds these lists, `(n, 5)` rows of index and numbers; the last is final."""
     consistent = all(_covers(rows, span) for rows in lists)
     if not consistent:  # sorted, the first of duplicates kept
         lists = [rows[np.unique(rows[:, 0], return_index=True)[1]] for rows in lists]

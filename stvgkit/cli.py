@@ -176,6 +176,7 @@ def run_prepare(args) -> None:
 def add_score(commands) -> None:
     from stvgkit.datasets import BENCHMARKS
     from stvgkit.metrics import PROTOCOLS
+    from stvgkit.readers import READERS
 
     score = commands.add_parser(
         "score",
@@ -191,6 +192,7 @@ def add_score(commands) -> None:
     score.add_argument(
         "--protocol", choices=PROTOCOLS, help="how to count; default, or vue-stg on vue-stg"
     )
+    score.add_argument("--reader", choices=READERS, help="who reads the answers; strict")
     score.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
     score.add_argument("--json", type=Path, metavar="FILE", help="write the scores here as well")
     score.set_defaults(run=run_score)
@@ -206,6 +208,7 @@ def run_score(args) -> None:
         args.predictions,
         protocol=args.protocol,
         boxes=args.boxes,
+        reader=args.reader,
     )
     print(report.table())
     if args.json:
@@ -239,6 +242,7 @@ def run_info(args) -> None:
 
 def add_play(commands) -> None:
     from stvgkit.datasets import BENCHMARKS
+    from stvgkit.readers import READERS
 
     play = commands.add_parser(
         "play",
@@ -250,6 +254,7 @@ def add_play(commands) -> None:
     play.add_argument("--query", help="the sentence to show above it")
     play.add_argument("--answer", type=Path, help="text file with a model's answer")
     play.add_argument("--space", default="0-1000", help="the answer's numbers: 0-1000 or 640x360")
+    play.add_argument("--reader", choices=READERS, default="strict", help="who reads the answers")
     play.add_argument("--fps", type=float, default=2.0, help="frames a second the model was shown")
     play.add_argument("--benchmark", choices=BENCHMARKS, help="which one")
     play.add_argument("--annotations", type=Path, help="its file; for vue-stg, its folder")
@@ -271,7 +276,7 @@ def add_play(commands) -> None:
 def run_play(args) -> None:
     from stvgkit.viewing.play import play_answer, play_sample
 
-    options = {"query": args.query, "budget_mb": args.budget_mb}
+    options = {"query": args.query, "budget_mb": args.budget_mb, "reader": args.reader}
     if args.annotations:
         if not args.benchmark:
             raise InputError("--annotations needs --benchmark, which says how to read them")

@@ -4,8 +4,9 @@ Model answers live on the frames the model was shown; scores live on the frames 
 `answer_tube` takes one to the other. A file of predictions has one of three forms:
 
 - `.jsonl`, what `stvgkit predict` writes: a line for each sample with `id`, `completion` (the raw
-  text), `frames` (the video frame of each frame shown), `space` (such as `0-1000`), and `think`
-  where it is false because the model answers without a think list;
+  text), `frames` (the video frame of each frame shown), `times` (their seconds, which the qwen
+  reader needs), `space` (such as `0-1000`), and `think` where it is false because the model answers
+  without a think list;
 - `.json`, HC-STVG's official form: `{id: {"st_frame", "ed_frame", "bbox": {frame: [x1, y1, x2,
   y2]}}}` in pixels, frames counted from 1 as in its annotations, both ends inclusive;
 - `.csv`, VUE-STG's form, see `stvgkit.datasets.vue_stg`.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from stvgkit.boxes import from_px
 from stvgkit.datasets import Sample, SkipReport
 from stvgkit.datasets.records import BadRecord, box_rows, load_json, member, read_text, whole
 from stvgkit.errors import InputError
+from stvgkit.readers import read_answer
 from stvgkit.tubes import Span, Tube
 
 
@@ -34,11 +36,13 @@ class Prediction:
     """What one sample's prediction says, on video frames.
 
     `tube` is None where there is one that cannot be read ("unparsed"); `span` is the time it
-    claims, which may be longer than its boxes, and defaults to the tube's.
+    claims, which may be longer than its boxes, and defaults to the tube's. `lenient_only` says that
+    the strict reader finds no answer in the text, and the lenient one does.
     """
 
     tube: Tube | None
     span: Span | None = None
+    lenient_only: bool = False
 
     @classmethod
     def from_answer(cls, answer: Answer | None, frames: Sequence[int]) -> Prediction:
@@ -80,17 +84,18 @@ def answer_tube(answer: Answer, frames: Sequence[int]) -> Tube:
     return Tube(np.asarray(frames, dtype=np.int64)[shown.frames], shown.boxes).interpolate()
 
 
-def read_completions(path: Path | str) -> dict[str, Prediction]:
+def read_completions(path: Path | str, reader: str = "strict") -> dict[str, Prediction]:
     """Read the JSON lines that `stvgkit predict` writes, by sample id.
 
-    Raises `InputError` with the line's number where a line is damaged or an id repeats. An answer
-    that breaks the format is no damage: its prediction has no tube.
+    `reader` is one of `stvgkit.readers.READERS`: how much is forgiven in an answer. Raises
+    `InputError` with the line's number where a line is damaged or an id repeats. An answer that
+    breaks the format is no damage: its prediction has no tube.
 
     >>> path = getfixture("tmp_path") / "preds.jsonl"
     >>> line = '{"id": "a", "completion": "It is the dog.", "frames": [0, 15], "space": "0-1000"}'
     >>> _ = path.write_text(line)
     >>> read_completions(path)
-    {'a': Prediction(tube=None, span=None)}
+    {'a': Prediction(tube=None, span=None, lenient_only=False)}
     """
     predictions: dict[str, Prediction] = {}
     for number, line in enumerate(read_text(Path(path)).split("\n"), 1):
@@ -98,7 +103,7 @@ def read_completions(path: Path | str) -> dict[str, Prediction]:
             continue
         try:
             record = json.loads(line)
-            name, prediction = member(record, "id", str), _completion(record)
+            name, prediction = member(record, "id", str), _completion(record, reader)
             if name in predictions:
                 raise BadRecord(f"id {name!r} comes twice")
         except (ValueError, RecursionError) as error:  # BadRecord and InputError are ValueErrors
@@ -109,14 +114,30 @@ def read_completions(path: Path | str) -> dict[str, Prediction]:
     return predictions
 
 
-def _completion(record: Any) -> Prediction:
+def _completion(record: Any, reader: str) -> Prediction:
+    text = member(record, "completion", str)
     space = CoordinateSpace.parse(member(record, "space", str))
     frames = [whole({"frames": frame}, "frames") for frame in member(record, "frames", list)]
     if (np.diff(frames) <= 0).any():
         raise BadRecord("'frames' do not increase")
     think = record.get("think", True) is not False
-    answer = parse_answer(member(record, "completion", str), space, think=think)
-    return Prediction.from_answer(answer, frames)
+    times = _times(record, len(frames)) if reader == "qwen" else None
+    answer = read_answer(text, space, reader, think=think, times=times)
+    forgiven = parse_answer(text, space, think=think) is None
+    forgiven = forgiven and read_answer(text, space, "lenient") is not None
+    return replace(Prediction.from_answer(answer, frames), lenient_only=forgiven)
+
+
+def _times(record: Any, count: int) -> np.ndarray:
+    """The seconds of the shown frames, which the qwen reader needs."""
+    given = member(record, "times", list)
+    try:
+        times = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        times = np.empty(0)
+    if times.shape != (count,) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        raise BadRecord("'times' are not the seconds of the frames, one for each, increasing")
+    return times
 
 
 def read_hcstvg(

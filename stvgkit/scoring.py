@@ -46,6 +46,8 @@ def _averages(scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:
 class Report:
     """Scores over samples, as `stvgkit score --json` writes them; fractions of 1.
 
+    `reader` read the answers, None where the predictions are tubes and no texts; `lenient_only`
+    counts the answers that the strict reader does not read and the lenient one does.
     `groups` is `{group: {name: {"samples": n, metric: value, ...}}}`. A metric that is defined on
     no sample (vIoU where a benchmark ships no boxes) is None.
     """
@@ -56,6 +58,8 @@ class Report:
     missing: int
     metrics: dict[str, float | None]
     groups: dict[str, dict[str, dict[str, Any]]]
+    reader: str | None = None
+    lenient_only: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain dictionaries, ready for JSON."""
@@ -71,6 +75,7 @@ class Report:
         lines = [
             f"protocol {self.protocol}: {self.samples} samples, {self.missing} without a "
             f"prediction, {self.unparsed} not parsed (both score 0{where})",
+            *self._reading(),
             "",
             " ".join([" " * width, f"{'samples':>8}", *(f"{name:>11}" for name in self.metrics)]),
         ]
@@ -79,6 +84,10 @@ class Report:
             line = [f"{label:<{width}}", f"{row['samples']:>8}", *(f"{cell:>11}" for cell in cells)]
             lines.append(" ".join(line))
         return "\n".join(lines)
+
+    def _reading(self) -> list[str]:
+        only = f", answers that only the lenient reader reads: {self.lenient_only}"
+        return [f"reader {self.reader}{only}"] if self.reader else []
 
 
 def _bin_order(name: str) -> tuple[int, str]:
@@ -94,6 +103,8 @@ def summarize(
     groups: Sequence[Mapping[str, str]] | None = None,
     unparsed: int = 0,
     missing: int = 0,
+    reader: str | None = None,
+    lenient_only: int = 0,
 ) -> Report:
     """Average the arrays of `score_tubes` over all samples and over each named group.
 
@@ -126,6 +137,8 @@ def summarize(
             group: {name: row(names[name]) for name in sorted(names, key=_bin_order)}
             for group, names in sorted(members.items())
         },
+        reader,
+        lenient_only,
     )
 
 
@@ -159,11 +172,12 @@ def score_samples(
     samples: Sequence[Sample],
     predictions: Mapping[str, Prediction],
     protocol: str = "default",
+    reader: str | None = None,
 ) -> Report:
     """Score predictions, keyed by sample id, against samples; what `stvgkit score` does.
 
     A sample whose id is absent counts as missing, one whose `tube` is None as unparsed; both
-    score 0. Predictions for other ids play no part.
+    score 0. Predictions for other ids play no part. `reader` names who read them, for the report.
 
     >>> from stvgkit.datasets import Sample
     >>> from stvgkit.predictions import Prediction
@@ -180,6 +194,8 @@ def score_samples(
         groups=[sample_groups(sample) for sample in samples],
         unparsed=sum(p is not None and p.tube is None for p in found),
         missing=found.count(None),
+        reader=reader,
+        lenient_only=sum(p is not None and p.lenient_only for p in found),
     )
 
 
@@ -190,12 +206,15 @@ def score_files(
     *,
     protocol: str | None = None,
     boxes: Path | str | None = None,
+    reader: str | None = None,
 ) -> tuple[Report, SkipReport]:
     """Score a predictions file against a benchmark's annotations: `stvgkit score`.
 
     The protocol is `default` where none is named, and `vue-stg` on VUE-STG, whose grid of seconds
-    no other protocol fits. Returns the scores, and what was left out or changed on reading. Raises
-    `InputError` for files that cannot be used, or that have not one id in common.
+    no other protocol fits. `reader`, `strict` where none is named, reads the answers of a .jsonl
+    file; the other forms hold tubes and take none. Returns the scores, and what was left out or
+    changed on reading. Raises `InputError` for files that cannot be used, or that have not one id
+    in common.
     """
     path, on_seconds = Path(predictions), benchmark == "vue-stg"
     protocol = protocol or ("vue-stg" if on_seconds else "default")
@@ -203,12 +222,16 @@ def score_files(
         raise InputError(f"unknown protocol {protocol!r}: use one of {', '.join(PROTOCOLS)}")
     if on_seconds != (protocol == "vue-stg"):
         raise InputError(f"protocol {protocol} does not fit {benchmark}: vue-stg is for vue-stg")
+    if path.suffix == ".jsonl":
+        reader = reader or "strict"
+    elif reader is not None:
+        raise InputError(f"{path} holds tubes, not answers: leave --reader out")
     report = SkipReport()
     if benchmark == "hcstvg" and protocol == "hcstvg":  # the official script clips no box
         samples = list(hcstvg.read(annotations, None, report, crop=False))
     else:
         samples = list(read_benchmark(benchmark, annotations, None, report, boxes=boxes))
-    found = _read(path, benchmark, samples, report)
+    found = _read(path, benchmark, samples, report, reader)
     if not samples:
         raise InputError(f"{annotations} holds not one usable sample:\n{report}")
     unknown = sorted(set(found) - {sample.id for sample in samples})
@@ -222,17 +245,17 @@ def score_files(
     for sample in samples:
         if sample.tube is None:
             report.change("times alone scored: vIoU needs gold boxes (--boxes)", sample.id)
-    return score_samples(samples, found, protocol), report
+    return score_samples(samples, found, protocol, reader), report
 
 
 def _read(
-    path: Path, benchmark: str, samples: list[Sample], report: SkipReport
+    path: Path, benchmark: str, samples: list[Sample], report: SkipReport, reader: str | None
 ) -> dict[str, Prediction]:
     forms = {"vue-stg": (".csv",), "hcstvg": (".json", ".jsonl")}.get(benchmark, (".jsonl",))
     if path.suffix not in forms:
         raise InputError(f"{path}: predictions for {benchmark} are {' or '.join(forms)} files")
     if path.suffix == ".jsonl":
-        return read_completions(path)
+        return read_completions(path, reader)
     if path.suffix == ".json":
         return read_hcstvg(path, samples, report)
     tubes = vue_stg.read_tubes(path, report)

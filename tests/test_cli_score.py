@@ -35,7 +35,10 @@ def test_every_published_vue_stg_figure(shared_data, tmp_path, capsys, model):
         out=tmp_path / "scores.json",
     )
     assert code == 0
-    assert list(report) == ["protocol", "samples", "unparsed", "missing", "metrics", "groups"]
+    assert list(report) == [
+        *["protocol", "samples", "unparsed", "missing", "metrics", "groups"],
+        *["reader", "lenient_only"],
+    ]
     assert (report["protocol"], report["samples"], report["unparsed"]) == ("vue-stg", 1600, 0)
     assert report["missing"] == {"vidi2": 2, "qwen3-vl-32b-instruct": 133}[model]
     assert list(report["metrics"]) == COLUMNS
@@ -270,7 +273,8 @@ def test_a_model_without_think_boxes_says_so(tmp_path):
         line("a", said(1, 3, think=False), think=False) + "\n" + line("b", said(1, 3, think=False))
     )
     predictions = read_completions(tmp_path / "p.jsonl")
-    assert len(predictions["a"].tube) == 31 and predictions["b"] == Prediction(None)
+    assert len(predictions["a"].tube) == 31
+    assert predictions["b"] == Prediction(None, lenient_only=True)
 
 
 def test_answers_beyond_the_frames_shown():

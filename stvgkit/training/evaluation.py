@@ -75,10 +75,11 @@ def predict(
 ) -> Path:
     """Write a completion for every row to `out`, skipping those that are there already.
 
-    Each line is `{"id", "completion", "frames", "space"}`; `frames` are the video frames that the
-    model was shown, so that index i of its answer is video frame `frames[i]`. `ask` answers a
-    batch of rows in place of `grounder` (a server, say). Under `accelerate launch` every process
-    takes its share; the batches are the same whatever their number, and after an interruption.
+    Each line is `{"id", "completion", "frames", "times", "space"}`; `frames` are the video frames
+    that the model was shown, at `times` in seconds: index i of its answer is frame `frames[i]`.
+    `ask` answers a batch of rows in place of `grounder` (a server, say). Under `accelerate launch`
+    every process takes its share; the batches are the same whatever their number, and after an
+    interruption.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,9 @@ def predict(
 
 
 def _line(row: dict, text: str) -> str:
-    return json.dumps({key: row[key] for key in ("id", "frames", "space")} | {"completion": text})
+    return json.dumps(
+        {key: row[key] for key in ("id", "frames", "times", "space")} | {"completion": text}
+    )
 
 
 def _parts(out: Path) -> list[Path]:
@@ -143,6 +146,8 @@ def _gather(out: Path) -> None:
         part.unlink()
 
 
-def score(path: Path, samples: Sequence[Sample], protocol: str = "default") -> Report:
+def score(
+    path: Path, samples: Sequence[Sample], protocol: str = "default", reader: str = "strict"
+) -> Report:
     """Score the predictions that `predict` wrote."""
-    return score_samples(samples, read_completions(path), protocol)
+    return score_samples(samples, read_completions(path, reader), protocol, reader)

@@ -19,6 +19,7 @@ from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser, get_quantization_
 from stvgkit.datasets import BENCHMARKS, Sample, SkipReport, read_benchmark
 from stvgkit.errors import InputError
 from stvgkit.files import write_json
+from stvgkit.readers import READERS
 from stvgkit.rows import plan_rows
 from stvgkit.training import trainers
 from stvgkit.training.models import Grounder, load
@@ -87,6 +88,9 @@ class Asking:
         default="http://localhost:8000/v1", metadata={"help": "openai: where the server listens"}
     )
     protocol: str = field(default="default", metadata={"help": "how to count, see stvgkit score"})
+    reader: str = field(
+        default="strict", metadata={"help": "who reads the answers", "choices": list(READERS)}
+    )
     json: str | None = field(default=None, metadata={"help": "write the scores here as well"})
 
 
@@ -254,7 +258,7 @@ def ask(argv: Sequence[str]):
         max_new_tokens=asking.max_new_tokens,
         ask=answer,
     )
-    scores = score(out, samples, asking.protocol)
+    scores = score(out, samples, asking.protocol, asking.reader)
     if asking.json and state.is_main_process:
         write_json(asking.json, scores.as_dict())
     return out, scores, report

@@ -30,9 +30,12 @@ def play_answer(
     if not answer.is_file():
         raise InputError(f"{answer}: there is no such file: give a text file with an answer")
     CoordinateSpace.parse(space)
+    info = probe(video)
+    frames = sample_indices(info, fps)
     line = {
         "completion": answer.read_text(encoding="utf-8", errors="replace").strip(),
-        "frames": sample_indices(probe(video), fps).tolist(),
+        "frames": frames.tolist(),
+        "times": (info.times[frames] - info.times[frames[0]]).tolist(),
         "space": space,
     }
     return show_player(video, query=query, answers={"": line}, **options)
@@ -47,6 +50,7 @@ def play_sample(
     videos: Path | None = None,
     boxes: Path | None = None,
     predictions: Iterable[str] = (),
+    reader: str = "strict",
     **options,
 ) -> Player:
     """The player of one sample of a benchmark, with the predictions files given for it.
@@ -63,10 +67,10 @@ def play_sample(
     for argument in predictions:
         label, path = _named(argument)
         if path.suffix == ".jsonl":
-            answers[label] = _line(path, sample)
+            answers[label] = _line(path, sample, reader)
         else:
             preds[label] = _prediction(path, benchmark, sample, report)
-    return show_player(sample, pred=preds, answers=answers, **options)
+    return show_player(sample, pred=preds, answers=answers, reader=reader, **options)
 
 
 def _find(samples: Iterator[Sample], name: str | None, report: SkipReport) -> Sample:
@@ -88,9 +92,9 @@ def _named(argument: str) -> tuple[str, Path]:
     return Path(argument).stem, Path(argument)
 
 
-def _line(path: Path, sample: Sample) -> dict[str, Any]:
+def _line(path: Path, sample: Sample, reader: str) -> dict[str, Any]:
     """The sample's line of a file that `stvgkit predict` wrote."""
-    if sample.id not in read_completions(path):  # which says what is wrong with a damaged file
+    if sample.id not in read_completions(path, reader):  # which says what is wrong in a file
         raise InputError(f"{path} has no prediction for sample {sample.id!r}")
     records = map(json.loads, filter(str.strip, path.read_text(encoding="utf-8").split("\n")))
     return next(record for record in records if record["id"] == sample.id)

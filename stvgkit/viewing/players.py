@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from stvgkit.answers import CoordinateSpace, explain_answer, parse_answer
+from stvgkit.answers import CoordinateSpace, explain_answer
 from stvgkit.boxes import iou
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
 from stvgkit.files import replacing
 from stvgkit.metrics import score_tube
 from stvgkit.predictions import Prediction
+from stvgkit.readers import read_answer
 from stvgkit.tubes import Span, Tube
 from stvgkit.viewing.page import as_json, asset, document, iframe
 from stvgkit.viewing.pictures import layer_style
@@ -77,6 +78,7 @@ def show_player(
     pred: Tube | Prediction | Mapping[str, Tube | Prediction | None] | None = None,
     *,
     answers: Mapping[str, Mapping[str, Any]] | None = None,
+    reader: str = "strict",
     query: str | None = None,
     window: Span | None = None,
     notes: Iterable[str] = (),
@@ -87,11 +89,11 @@ def show_player(
     Tubes count frames of the video file and hold relative boxes. `think` and `pred` are one tube,
     or several by name (`pred={"base": a, "GRPO": b}`), drawn over each other or side by side.
     `answers` adds raw completions by name, each a line of a predictions file: `{"completion",
-    "frames", "space"}`; one that does not parse is explained in words. Predicted boxes are
-    interpolated between the frames they are given for, as the default protocol does; gold boxes
-    only across gaps of up to a second. `window` keeps only these frames (a sample's own window by
-    default). A video too large for `budget_mb` megabytes of HTML is scaled or cut, and the page
-    says so.
+    "frames", "space"}`, read by `reader`; one that does not parse is explained in words. Predicted
+    boxes are interpolated between the frames they are given for, as the default protocol does; gold
+    boxes only across gaps of up to a second. `window` keeps only these frames (a sample's own
+    window by default). A video too large for `budget_mb` megabytes of HTML is scaled or cut, and
+    the page says so.
 
     >>> from stvgkit.video import write_video
     >>> path = getfixture("tmp_path") / "clip.mp4"
@@ -104,7 +106,7 @@ def show_player(
     path = sample.video if sample else Path(video)
     if path is None:
         raise InputError(f"sample {sample.id}: it has no video file: read it with a video folder")
-    thinks, preds, texts, remarks = _read_answers(answers or {})
+    thinks, preds, texts, remarks = _read_answers(answers or {}, reader)
     thinks = {**_by_name(think), **thinks}
     preds = {**_by_name(pred), **preds}
     gold_span = None
@@ -179,16 +181,18 @@ def _by_name(tubes) -> dict[str, Any]:
     return dict(tubes) if isinstance(tubes, Mapping) else {"": tubes}
 
 
-def _read_answers(answers):
+def _read_answers(answers, reader):
     """Completions as think tubes, predictions, texts to show, and remarks on those that fail."""
     thinks, preds, texts, remarks = {}, {}, [], []
     for name, line in answers.items():
         text, frames = line["completion"], np.asarray(line["frames"], dtype=np.int64)
         form = {"think": line.get("think", True) is not False}
-        answer = parse_answer(text, CoordinateSpace.parse(line["space"]), **form)
+        space = CoordinateSpace.parse(line["space"])
+        answer = read_answer(text, space, reader, times=line.get("times"), **form)
         preds[name] = Prediction.from_answer(answer, frames)
         if answer is None:
-            remarks.append(f"{name or 'The answer'} does not parse: {explain_answer(text, **form)}")
+            why = explain_answer(text, **form) if reader == "strict" else f"reader {reader}"
+            remarks.append(f"{name or 'The answer'} does not parse: {why}")
         elif answer.think is not None:
             shown = answer.think.slice(Span(0, len(frames) - 1))
             thinks[name] = Tube(frames[shown.frames], shown.boxes)
