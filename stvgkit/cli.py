@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stvgkit import __version__
-from stvgkit.errors import InputError
+from stvgkit.errors import InputError, need
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -143,6 +143,8 @@ def run_plan(args) -> None:
 
 
 def add_prepare(commands) -> None:
+    from stvgkit.plugins.files import FRAMEWORKS, SPACES
+
     prepare = commands.add_parser(
         "prepare",
         help="check a benchmark's videos and write a split that everything else reads",
@@ -158,12 +160,27 @@ def add_prepare(commands) -> None:
     prepare.add_argument("--videos", type=Path, required=True, help="folder, searched to the end")
     prepare.add_argument("--out", type=Path, required=True, help="folder to write")
     prepare.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
+    prepare.add_argument(
+        "--for",
+        dest="framework",
+        choices=FRAMEWORKS,
+        help="write OUT/FRAMEWORK/rows.* as well, which this framework trains on, and its frames",
+    )
+    prepare.add_argument(
+        "--space",
+        choices=SPACES,
+        default="0-1000",
+        help="--for: numbers of the answers; 0-1000 for Qwen3-VL, pixels for Qwen2.5-VL",
+    )
+    prepare.add_argument("--max-frames", type=int, help="--for: most frames shown of a clip")
     prepare.set_defaults(run=run_prepare)
 
 
 def run_prepare(args) -> None:
     from stvgkit.datasets.prepare import prepare
 
+    if args.framework == "verl":
+        need("prepare --for verl", "train", "pyarrow")
     account = prepare(args.benchmark, args.annotations, args.videos, args.out, boxes=args.boxes)
     skipped = sum(reason["count"] for reason in account["skipped"].values())
     print(f"{account['samples']} samples written to {args.out}, {skipped} skipped:")
@@ -171,6 +188,12 @@ def run_prepare(args) -> None:
         for reason, listed in account[kind].items():
             print(f"  {kind} {listed['count']:>6}  {reason}")
     print(f"all ids are in {args.out / 'report.json'}")
+    if args.framework:
+        from stvgkit.plugins.files import write_training_file
+
+        form = {"space": args.space, "max_frames": args.max_frames}
+        path, count, report = write_training_file(args.framework, args.out, **form)
+        print(f"{count} rows for {args.framework}: {path}\n{report}".strip())
 
 
 def add_score(commands) -> None:
