@@ -13,7 +13,7 @@ from stvgkit.datasets import read_prepared
 from stvgkit.datasets.shapes import write_shapes
 from stvgkit.errors import InputError
 from stvgkit.rows import plan_rows
-from stvgkit.tiny.pretrain import CLIP_FORMAT
+from stvgkit.tiny.learning import CLIP_FORMAT
 
 STEPS = dict(report_to="none", disable_tqdm=True, per_device_train_batch_size=2)
 STEPS |= dict(gradient_checkpointing=False, save_steps=1, learning_rate=1e-3)

@@ -351,7 +351,7 @@ class TestSkipping:
 @pytest.fixture(scope="module")
 def tiny_rows(tmp_path_factory):
     from stvgkit.datasets import read_prepared
-    from stvgkit.tiny.pretrain import CLIP_FORMAT
+    from stvgkit.tiny.learning import CLIP_FORMAT
 
     path = write_shapes(tmp_path_factory.mktemp("shapes"), "train", 4)
     return plan_rows(read_prepared(path), CLIP_FORMAT)

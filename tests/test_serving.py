@@ -142,7 +142,7 @@ def test_a_server_that_is_not_there_is_one_line(shapes, tmp_path, capsys):
 def test_what_is_no_answer_is_an_error(shapes, reply, monkeypatch):
     from stvgkit.datasets import read_prepared
     from stvgkit.rows import plan_rows
-    from stvgkit.tiny.pretrain import CLIP_FORMAT
+    from stvgkit.tiny.learning import CLIP_FORMAT
     from stvgkit.training.serving import Server
 
     rows = plan_rows(list(read_prepared(shapes))[:1], CLIP_FORMAT)

@@ -9,16 +9,9 @@ import torch
 from stvgkit.datasets.shapes import COLOURS, EVENTS, SHAPES, render, scene_of
 from stvgkit.rows import gold_text, plan_row
 from stvgkit.tiny import CHECKPOINT
-from stvgkit.tiny.pretrain import (
-    CHANGES,
-    STAGES,
-    Pretraining,
-    draw_clips,
-    draw_pictures,
-    main,
-    thing_changes,
-    to_patches,
-)
+from stvgkit.tiny.learning import Pretraining
+from stvgkit.tiny.pictures import CHANGES, draw_clips, draw_pictures, thing_changes, to_patches
+from stvgkit.tiny.pretrain import STAGES, main
 from stvgkit.tiny.tokenizer import build_tokenizer
 from stvgkit.training.evaluation import complete
 from stvgkit.training.models import load
