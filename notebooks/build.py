@@ -12,7 +12,8 @@ How a script marks an exercise: a code cell with a line `# solution`, below whic
 `...` (below a mark that is not indented: `name = ...` for every name set there); the next cell is
 its check, which calls `stvgkit.exercises`. Exercises stand at the end, each on its own, so that an
 unsolved one stops nobody who runs all cells. Title, badge, links and the install cell are made here from one
-table, the bounds of the install cell from pyproject.toml. Cell ids follow from the cells' content,
+table, the bounds of the install cell from pyproject.toml, and the links of terms to the glossary
+from docs/glossary.md (see glossary.py). Cell ids follow from the cells' content,
 and a file that would not change is not written.
 """
 
@@ -21,7 +22,9 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import math
 import re
+import sys
 import textwrap
 import tomllib
 from dataclasses import dataclass
@@ -32,6 +35,9 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import glossary  # noqa: E402
+
 ROOT = HERE.parent
 
 REPOSITORY = "stvgkit/stvgkit"  # owner/name on GitHub: badges and the install cell point there
@@ -59,7 +65,9 @@ LESSONS = [
     Lesson("03_rewards_by_hand", "Rewards by hand", "The five rewards, the reward lab", "1"),
     Lesson("04_sft", "SFT", "Imitate answers; what that cannot teach", "10", gpu=True),
     Lesson("05_grpo_by_hand", "GRPO by hand", "The loss on a toy policy", "1"),
-    Lesson("06_grpo_with_trl", "GRPO with TRL", "A run, its curves, and how it fails", "12", gpu=True),
+    Lesson(
+        "06_grpo_with_trl", "GRPO with TRL", "A run, its curves, and how it fails", "12", gpu=True
+    ),
     Lesson("07_evaluation", "Evaluation", "Metrics, protocols, kinds of errors", "1"),
     Lesson("08_playback", "Box playback", "The player and the widgets", "1"),
 ]
@@ -74,9 +82,19 @@ def bounds() -> dict[str, str]:
     return {re.split("[<>=]", entry)[0]: entry for entry in project["dependencies"]}
 
 
+def reading_minutes(lesson: Lesson) -> int:
+    """Minutes to read a lesson, to the next 5: 120 words of text or 12 lines of code a minute."""
+    cells = read_script(lesson)
+    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    lines = sum(len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code")
+    return 5 * math.ceil((words / 120 + lines / 12) / 5)
+
+
 def runtime(lesson: Lesson) -> str:
+    """What a lesson takes: minutes of reading, and of running on two kinds of machine."""
     t4 = f"{lesson.t4_minutes} min" if lesson.t4_minutes else "not measured"
-    return f"CPU {lesson.cpu_minutes} min · T4 {t4}"
+    reading = reading_minutes(lesson)
+    return f"reading {reading} min · running: CPU {lesson.cpu_minutes} min, T4 {t4}"
 
 
 def header(place: int) -> str:
@@ -178,13 +196,25 @@ def read_script(lesson: Lesson) -> list:
     return jupytext.reads(script(lesson).read_text(encoding="utf-8"), fmt="py:percent").cells
 
 
+def linked_cells(place: int) -> list:
+    """A lesson's cells; each term that no earlier lesson uses is linked where it is used first."""
+    unused = set(glossary.terms())
+    for lesson in LESSONS[: place + 1]:
+        cells = read_script(lesson)
+        texts = [cell for cell in cells if cell.cell_type == "markdown"]
+        linked = glossary.link_first_uses([cell.source for cell in texts], unused)
+    for cell, source in zip(texts, linked, strict=True):
+        cell.source = source
+    return cells
+
+
 def build(place: int, solutions: bool = False) -> str:
     """The notebook's JSON text: exercises, or the solutions that CI runs."""
     lesson = LESSONS[place]
     cells = [new_markdown_cell(header(place)), new_code_cell(install_cell())]
     cells[1].metadata["tags"] = ["nbval-skip"]
     waiting = None
-    for cell in read_script(lesson):
+    for cell in linked_cells(place):
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if waiting is not None and cell.cell_type != "code":
             raise SystemExit(f"{lesson.name}: the cell below an exercise must be its check")
