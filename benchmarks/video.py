@@ -20,6 +20,7 @@ import decord
 import numpy as np
 
 from stvgkit import video
+from stvgkit.video import decode, packets
 
 SECONDS, FPS, WIDTH, HEIGHT, ROUNDS = 20, 30, 640, 360, 15
 
@@ -70,12 +71,12 @@ def main():
         indices = video.sample_indices(path)
 
         def ours():
-            video._scan_packets.cache_clear()  # as if the file had never been seen
+            packets._scan_packets.cache_clear()  # as if the file had never been seen
             return video.read_frames(path, indices=video.sample_indices(path)).frames
 
         def ours_without_decord():
-            video._scan_packets.cache_clear()
-            return video._read_pyav(video._scan(path), video.sample_indices(path))
+            packets._scan_packets.cache_clear()
+            return decode._read_pyav(packets.scan_file(path), video.sample_indices(path))
 
         sides = {
             "ours": ours,

@@ -15,12 +15,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stvgkit import video
 from stvgkit.boxes import to_px
 from stvgkit.datasets import SkipReport, data_samples, read_benchmark
 from stvgkit.errors import InputError, VideoError
 from stvgkit.tubes import Span
-from stvgkit.video import VideoInfo, probe, read_frames, sample_indices, transcode, write_video
+from stvgkit.video import (
+    VideoInfo,
+    decode,
+    packets,
+    probe,
+    read_frames,
+    sample_indices,
+    transcode,
+    write_video,
+)
 
 WIDTH, HEIGHT, COUNT, BITS = 128, 64, 60, 7
 RATE = Fraction(30)
@@ -250,21 +258,21 @@ def test_every_frame_is_the_one_asked_for(troubled, maker):
 
 @pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
 def test_both_readers_give_the_same_pixels(troubled, maker):
-    scan = video._scan(troubled(maker))
+    scan = packets.scan_file(troubled(maker))
     assert scan.for_decord == MAKERS[maker]
     if scan.for_decord:
         random = np.random.default_rng(1)
         choices = [np.arange(COUNT), *(np.unique(random.integers(0, COUNT, 6)) for _ in range(4))]
         for wanted in choices:
-            ours, theirs = video._read_pyav(scan, wanted), video._read_decord(scan, wanted)
+            ours, theirs = decode._read_pyav(scan, wanted), decode._read_decord(scan, wanted)
             assert np.abs(ours.astype(int) - theirs).max() <= 2
 
 
 def test_decord_is_wrong_without_an_error_where_it_is_not_trusted(troubled):
     """If this fails, decord has been mended, and `for_decord` may trust it further."""
-    scan = video._scan(troubled(transport_stream))
-    assert numbers_in(video._read_decord(scan, np.array([40]))) != [40]
-    assert numbers_in(video._read_pyav(scan, np.array([40]))) == [40]
+    scan = packets.scan_file(troubled(transport_stream))
+    assert numbers_in(decode._read_decord(scan, np.array([40]))) != [40]
+    assert numbers_in(decode._read_pyav(scan, np.array([40]))) == [40]
 
 
 @pytest.mark.parametrize("failure", ["absent", "fails"])
@@ -290,7 +298,7 @@ def test_a_narrow_video_is_read_although_decord_fails(tmp_path):
 
 
 def test_decord_reads_where_it_is_trusted(troubled, monkeypatch):
-    monkeypatch.setattr(video, "_read_pyav", None)
+    monkeypatch.setattr(decode, "_read_pyav", None)
     assert numbers_in(read_frames(troubled(b_frames), indices=[3, 50]).frames) == [3, 50]
 
 
@@ -651,15 +659,15 @@ def test_real_videos_read_the_same_in_any_way(shared_data, name):
             if number in wanted
         ]
     assert np.abs(read_frames(path, indices=wanted).frames.astype(int) - straight).max() <= 2
-    scan = video._scan(path)
-    assert np.abs(video._read_pyav(scan, wanted).astype(int) - straight).max() <= 2
+    scan = packets.scan_file(path)
+    assert np.abs(decode._read_pyav(scan, wanted).astype(int) - straight).max() <= 2
     if scan.for_decord:
-        assert np.abs(video._read_decord(scan, wanted).astype(int) - straight).max() <= 2
+        assert np.abs(decode._read_decord(scan, wanted).astype(int) - straight).max() <= 2
 
 
 def test_real_videos_are_probed_truly(shared_data):
     box = probe(shared_data / "opencv/box.mp4")  # its header says 456; the last is never shown
-    assert box.num_frames == 455 and not video._scan(shared_data / "opencv/box.mp4").in_order
+    assert box.num_frames == 455 and not packets.scan_file(shared_data / "opencv/box.mp4").in_order
     vidor = probe(shared_data / "vidor/5587257558.mp4")
     assert vidor.num_frames == 540 and vidor.fps == pytest.approx(30000 / 1001)
     assert vidor.times[0] == pytest.approx(1001 / 30000)  # the sound starts a frame before
