@@ -12,8 +12,8 @@ How a script marks an exercise: a code cell with a line `# solution`, below whic
 `...` (below a mark that is not indented: `name = ...` for every name set there); the next cell is
 its check, which calls `stvgkit.exercises`. Exercises stand at the end, each on its own, so that an
 unsolved one stops nobody who runs all cells. Title, badge, links and the install cell are made here from one
-table, the bounds of the install cell from pyproject.toml, and the links of terms to the glossary
-from docs/glossary.md (see glossary.py). Cell ids follow from the cells' content,
+table, and the links of terms to the glossary from docs/glossary.md (see glossary.py).
+Cell ids follow from the cells' content,
 and a file that would not change is not written.
 """
 
@@ -26,7 +26,6 @@ import math
 import re
 import sys
 import textwrap
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +42,6 @@ ROOT = HERE.parent
 REPOSITORY = "stvgkit/stvgkit"  # owner/name on GitHub: badges and the install cell point there
 COLAB = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
-ON_COLAB_TOO_OLD_OR_ABSENT = ("trl", "datasets", "av", "decord2")
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,6 @@ LESSONS = [
 
 
 # --- what is made here ---------------------------------------------------------------------------
-
-
-def bounds() -> dict[str, str]:
-    """Each dependency of the package with its bounds, as pyproject.toml has them."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {re.split("[<>=]", entry)[0]: entry for entry in project["dependencies"]}
 
 
 def reading_minutes(lesson: Lesson) -> int:
@@ -118,15 +110,13 @@ def footer(place: int) -> str:
 
 def install_cell() -> str:
     """Clones and installs on Colab, before anything is imported; does nothing elsewhere."""
-    known = bounds()
-    wanted = " ".join(f'"{known[name]}"' for name in ON_COLAB_TOO_OLD_OR_ABSENT)
     return f"""\
 # On Colab this installs stvgkit (a minute or two); anywhere else it does nothing.
 import sys
 
 if "google.colab" in sys.modules:
     ![ -d /content/stvgkit ] || git clone -q --depth 1 https://github.com/{REPOSITORY} /content/stvgkit
-    %pip install -q -e /content/stvgkit {wanted}
+    %pip install -q -e "/content/stvgkit[all]"
     sys.path.insert(0, "/content/stvgkit")
     %cd -q /content/stvgkit/notebooks
     import stvgkit, trl

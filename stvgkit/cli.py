@@ -157,7 +157,9 @@ def add_prepare(commands) -> None:
     prepare.add_argument(
         "--annotations", type=Path, required=True, help="its file; for vue-stg, its folder"
     )
-    prepare.add_argument("--videos", type=Path, required=True, help="folder, searched to the end")
+    prepare.add_argument(
+        "--videos", type=Path, help="folder, searched to the end; without it no video is checked"
+    )
     prepare.add_argument("--out", type=Path, required=True, help="folder to write")
     prepare.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
     prepare.add_argument(
@@ -187,6 +189,8 @@ def run_prepare(args) -> None:
     for kind in ("skipped", "changed"):
         for reason, listed in account[kind].items():
             print(f"  {kind} {listed['count']:>6}  {reason}")
+    if args.videos is None:
+        print("no video was looked at: give --videos to check them")
     print(f"all ids are in {args.out / 'report.json'}")
     if args.framework:
         from stvgkit.plugins.files import write_training_file

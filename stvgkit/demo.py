@@ -16,6 +16,7 @@ from pathlib import Path
 
 from stvgkit.datasets import Sample, read_prepared
 from stvgkit.datasets.shapes import write_shapes
+from stvgkit.errors import need
 from stvgkit.files import write_json
 from stvgkit.predictions import Prediction
 from stvgkit.scoring import Report, score_samples
@@ -81,6 +82,7 @@ SMOKE = Budget(
 
 def run(out: Path, *, seed: int = 0, smoke: bool = False) -> dict:
     """Do every step that is not done yet, print the table, and return what `metrics.json` holds."""
+    need("stvgkit.demo", "all", "av", "torch", "transformers", "trl", "plotly", "ipywidgets")
     from stvgkit.training.models import TINY, load
     from stvgkit.training.runs import claim
     from stvgkit.training.trainers import grpo, sft

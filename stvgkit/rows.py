@@ -22,7 +22,7 @@ import numpy as np
 from stvgkit.answers import Answer, CoordinateSpace, format_answer
 from stvgkit.datasets.records import SkipReport
 from stvgkit.datasets.sample import Sample
-from stvgkit.errors import InputError, VideoError
+from stvgkit.errors import InputError, VideoError, need
 from stvgkit.prompts import TEMPLATES, build_messages
 from stvgkit.tubes import Tube
 
@@ -133,6 +133,7 @@ def plan_rows(
     Traceback (most recent call last):
     stvgkit.errors.InputError: not one sample can be used: skipped 1: no video (a); ...
     """
+    need("stvgkit.rows", "video", "tqdm")
     from tqdm.auto import tqdm
 
     report = SkipReport() if report is None else report
@@ -203,6 +204,7 @@ def row_images(row: dict) -> list[Image.Image]:
 
 
 def _read(video: str, frames: tuple[int, ...], size: tuple[int, int]) -> list[Image.Image]:
+    need("stvgkit.rows", "video", "PIL")
     from PIL import Image
 
     from stvgkit.video import read_frames

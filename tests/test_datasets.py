@@ -628,6 +628,14 @@ class TestPrepare:
         account = json.loads((tmp_path / "out" / "report.json").read_text())
         assert account["skipped"]["missing video"]["count"] == 3
 
+    def test_without_videos_nothing_is_checked_and_the_account_says_so(self, inputs, tmp_path):
+        account = prepare("hcstvg", inputs[0], None, tmp_path / "out")
+        samples = list(read_prepared(tmp_path / "out"))
+        assert account["samples"] == len(samples) == 5
+        assert account["videos"] is None and account["broken_videos"] == {}
+        assert all(sample.video is None for sample in samples)
+        assert "no video was looked at" in (tmp_path / "out" / "README.md").read_text()
+
     def test_a_real_video(self, shared_data, tmp_path):
         account = prepare(
             "vidstg",

@@ -21,6 +21,7 @@ import numpy as np
 from stvgkit.boxes import iou
 from stvgkit.datasets.prepared import write_prepared
 from stvgkit.datasets.sample import Sample
+from stvgkit.errors import need
 from stvgkit.tubes import Span, Tube
 
 SIZE = 64  # pixels, width and height
@@ -262,6 +263,7 @@ def write_shapes(
     >>> [sample.id for sample in read_prepared(path)]
     ['shapes-test-00000', 'shapes-test-00001']
     """
+    need("stvgkit.datasets.shapes", "video", "tqdm")
     from tqdm.auto import tqdm
 
     from stvgkit.video import write_video

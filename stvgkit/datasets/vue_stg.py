@@ -7,7 +7,8 @@ and the first box of a second counts, as in the benchmark's own evaluator.
 
 Without the videos a sample's **frames are seconds** (its fps is 1) and its width and height are 0,
 since the files do not tell them; that is all that the `vue-stg` protocol needs. With the videos,
-frames are those of the video file, each box on the frame that is shown at its second.
+frames are those of the video file, each box on the frame that is shown at its second, and
+`stvgkit.video` is needed.
 """
 
 from __future__ import annotations

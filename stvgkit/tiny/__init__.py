@@ -6,4 +6,8 @@
 
 from pathlib import Path
 
+from stvgkit.errors import need
+
+need("stvgkit.tiny", "train", "torch", "transformers")
+
 CHECKPOINT = Path(__file__).parent / "checkpoint"

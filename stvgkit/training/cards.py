@@ -1,20 +1,19 @@
-"""What goes on the hub beside weights and splits: a card for a model, and one for a dataset.
+"""The card of a trained model, which goes on the hub beside its weights.
 
-Both are written by the hub's own library, so that the hub can read what it shows.
+It is written by the hub's own library, so that the hub can read what it shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from huggingface_hub import DatasetCard, DatasetCardData, ModelCard
+from huggingface_hub import ModelCard
 
+from stvgkit.datasets.prepare import TAGS
 from stvgkit.files import replacing
 from stvgkit.rows import ClipFormat
 
-TAGS = ["stvgkit", "spatio-temporal-video-grounding"]
 ASKED = "## How it is asked"
 
 
@@ -38,47 +37,5 @@ what the sentence tells, and where: one box for each frame. It was trained on cl
 
     stvgkit predict --model FOLDER_OR_NAME --annotations samples.jsonl --out predictions.jsonl
 """
-    _save(card, path)
-
-
-def describe_split(folder: Path | str, account: Mapping) -> None:
-    """Write the card of a split that `stvgkit prepare` made; `account` is its `report.json`.
-
-    The card says what was skipped and why, and that the videos are not part of it.
-
-    >>> folder = getfixture("tmp_path")
-    >>> account = {"benchmark": "hcstvg", "samples": 2, "groups": {}, "skipped": {}, "changed": {}}
-    >>> describe_split(folder, account)
-    >>> DatasetCard.load(folder / "README.md").data.tags
-    ['stvgkit', 'spatio-temporal-video-grounding', 'hcstvg']
-    """
-    data = DatasetCardData(
-        tags=[*TAGS, account["benchmark"]],
-        pretty_name=f"{account['benchmark']}, prepared",
-        configs=[{"config_name": "default", "data_files": "samples.jsonl"}],
-    )
-    lines = [f"- {name}: {count}" for name, count in account["groups"].items()]
-    for kind in ("skipped", "changed"):
-        for reason, listed in account[kind].items():
-            lines.append(f"- {kind}, {reason}: {listed['count']}")
-    listing = "\n".join(lines)
-    card = DatasetCard(
-        f"""---
-{data.to_yaml()}
----
-
-# {account["benchmark"]}, prepared for stvgkit
-
-{account["samples"]} samples: a sentence, a span of video frames (both ends inclusive) and a box,
-relative to the frame, for each of them. Annotations alone: the videos and their licences are the
-benchmark's own. All ids that were left out or changed are in `report.json`.
-
-{listing}
-"""
-    )
-    _save(card, Path(folder) / "README.md")
-
-
-def _save(card: ModelCard | DatasetCard, path: Path) -> None:
     with replacing(path) as out:
         out.write(str(card))

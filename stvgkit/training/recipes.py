@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import yaml
+from huggingface_hub.errors import HTTPError  # of the HTTP client that the hub uses
 from peft import PeftConfig
 from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser, get_quantization_config
 
@@ -228,7 +228,7 @@ def train(command: str, argv: Sequence[str]) -> tuple[Path | None, SkipReport]:
     try:
         getattr(trainers, command)(grounder, rows, out, **extra)
         return None if finished else out, report
-    except httpx.HTTPError as error:  # --push_to_hub
+    except HTTPError as error:  # --push_to_hub
         raise InputError(f"the hub does not answer: {error}; log in, or leave it out") from error
     except ImportError as error:  # of vLLM, flash attention, DeepSpeed
         raise InputError(f"the recipe asks for a package that is not here: {error}") from error

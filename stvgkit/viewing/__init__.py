@@ -2,4 +2,4 @@
 
 from stvgkit.errors import need
 
-need("stvgkit.viewing", "view", "av", "PIL", "plotly", "ipywidgets")
+need("stvgkit.viewing", "view", "av", "PIL", "tqdm", "plotly", "ipywidgets")
