@@ -65,7 +65,7 @@ class Import:
     target: str
     line: int
     docstrings: str  # of the module and of what is around the import
-    function: ast.AST | None  # the innermost function around it
+    lazy: bool  # inside a function
     typing_only: bool
 
     def __str__(self) -> str:
@@ -82,11 +82,11 @@ def imports(name: str, path: Path) -> Iterator[Import]:
     """Every import of a file, but those of the standard library and of `__future__`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
 
-    def walk(node: ast.AST, docstrings: str, function: ast.AST | None, typing_only: bool):
+    def walk(node: ast.AST, docstrings: str, lazy: bool, typing_only: bool) -> Iterator[Import]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             docstrings += ast.get_docstring(node) or ""
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            function = node
+            lazy = True
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             typing_only = True
         if isinstance(node, ast.Import):
@@ -100,13 +100,13 @@ def imports(name: str, path: Path) -> Iterator[Import]:
         for target in targets:
             package = target.split(".")[0]
             if package == "stvgkit":
-                yield Import(name, target, node.lineno, docstrings, function, typing_only)
+                yield Import(name, target, node.lineno, docstrings, lazy, typing_only)
             elif package not in sys.stdlib_module_names:
-                yield Import(name, package, node.lineno, docstrings, function, typing_only)
+                yield Import(name, package, node.lineno, docstrings, lazy, typing_only)
         for child in ast.iter_child_nodes(node):
-            yield from walk(child, docstrings, function, typing_only)
+            yield from walk(child, docstrings, lazy, typing_only)
 
-    yield from walk(tree, "", None, False)
+    yield from walk(tree, "", False, False)
 
 
 IMPORTS = [found for name, path in MODULES.items() for found in imports(name, path)]
@@ -177,7 +177,7 @@ def test_folders_import_one_way():
         # `from stvgkit import __version__` comes out of the core.
         if target in always:
             continue
-        lazy = found.function is not None or found.typing_only
+        lazy = found.lazy or found.typing_only
         named = folder(found.module) == "cli" or f"stvgkit.{target}" in found.docstrings
         if not (target in told and lazy and named):
             wrong.append(str(found))
@@ -188,10 +188,12 @@ def test_every_package_is_brought_by_the_extra_of_its_folder():
     wrong = []
     for found in OUTSIDE:
         extra = TABLE[folder(found.module)][0]
-        if not extra and (found.function is not None or found.typing_only):
-            # A lighter folder may load more where a docstring names a folder that brings it.
+        if not extra and (found.lazy or found.typing_only):
+            # A light folder may load more where a docstring names what brings it, as a folder
+            # (`stvgkit.video`) or as an extra (`stvgkit[train]`).
             named = re.findall(r"stvgkit\.(\w+)", found.docstrings)
             reach = [TABLE[name][0] for name in named if name in TABLE]
+            reach += re.findall(r"stvgkit\[(\w+)\]", found.docstrings)
         else:
             reach = [extra]
         if not any(distributions(found.target) & DECLARED[one] for one in ["", *reach]):
@@ -199,25 +201,29 @@ def test_every_package_is_brought_by_the_extra_of_its_folder():
     assert not wrong, "imported, not declared:\n" + "\n".join(wrong)
 
 
+def needs(module: str) -> list[list[str]]:
+    """What is given to each `need(part, extra, *packages)` of a module."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [
+        [argument.value for argument in call.args]
+        for call in calls
+        if getattr(call.func, "id", "") == "need"
+    ]
+
+
 def test_light_folders_name_the_missing_extra_before_they_import_a_package():
     for found in OUTSIDE:
         light = folder(found.module) in NUMPY_ONLY and not found.typing_only
         if light and not distributions(found.target) & DECLARED[""]:
-            calls = [
-                [getattr(argument, "value", None) for argument in node.args]
-                for node in ast.walk(found.function)
-                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "need"
-            ]
-            assert any(found.target in call for call in calls), f"{found}: no need(...) before it"
+            told = any(found.target in packages for _, _, *packages in needs(found.module))
+            assert told, f"{found}: no need(...) before it"
 
 
 def test_folders_say_at_their_door_what_they_need():
     for name in ("video", "viewing", "training", "tiny"):
         extra = TABLE[name][0]
-        tree = ast.parse(MODULES[f"stvgkit.{name}"].read_text(encoding="utf-8"))
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        need = next(call for call in calls if getattr(call.func, "id", "") == "need")
-        part, said, *packages = [argument.value for argument in need.args]
+        part, said, *packages = needs(f"stvgkit.{name}")[0]
         assert (part, said) == (f"stvgkit.{name}", extra)
         assert all(distributions(package) & DECLARED[extra] for package in packages)
 

@@ -9,6 +9,9 @@ framework picks the frames of a video in its own way, and an answer counts the f
     easyr1    rows.jsonl     prompt, images, answer
     swift     rows.jsonl     messages, images, ground_truth
     trl       rows.jsonl     prompt, images, target_frames, target_boxes, space
+
+Numpy is enough to import this. Writing needs `stvgkit.video`, and for verl pyarrow, which
+`stvgkit[train]` and verl itself bring.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from stvgkit.answers import CoordinateSpace
 from stvgkit.datasets.prepared import read_prepared
 from stvgkit.datasets.records import SkipReport
 from stvgkit.datasets.sample import Sample
-from stvgkit.errors import InputError
+from stvgkit.errors import InputError, need
 from stvgkit.files import replacing
 from stvgkit.plugins import pack_ground_truth
 from stvgkit.rows import ClipFormat, plan_rows, row_images, row_messages
@@ -50,6 +53,9 @@ def write_training_file(
     for given, known in ((framework, _ROWS), (space, SPACES)):
         if given not in known:
             raise InputError(f"unknown choice {given!r}: use one of {', '.join(known)}")
+    need("prepare --for", "video", "av", "PIL", "tqdm")
+    if framework == "verl":
+        need("prepare --for verl", "train", "pyarrow")
     from tqdm.auto import tqdm
 
     report, clip_format = SkipReport(), replace(SPACES[space], max_frames=max_frames)
