@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 from unicodedata import category
 
 import numpy as np
@@ -194,6 +195,13 @@ def format_answer(answer: Answer, space: CoordinateSpace) -> str:
     return "\n".join(lines)
 
 
+class Fault(NamedTuple):
+    """Why a completion breaks the format: a few words to count it by, and a whole sentence."""
+
+    kind: str
+    said: str
+
+
 def explain_answer(text: str, *, think: bool = True) -> str:
     """Say in one sentence what is wrong with a completion, or that nothing is.
 
@@ -206,7 +214,7 @@ def explain_answer(text: str, *, think: bool = True) -> str:
     """
     read = _read(text, think)
     if read is None:
-        return _first_fault(text, think)
+        return find_fault(text, think=think).said
     span, lists = read
     if not len(span):
         return (
@@ -218,10 +226,20 @@ def explain_answer(text: str, *, think: bool = True) -> str:
         for tag, rows in zip(_LISTS[think], lists, strict=True)
         for fault in _list_faults(rows[:, 0].astype(int).tolist(), span)
     ]
+    tiny = _too_small(lists)
     if faults:
-        return f"The format is right but the answer is inconsistent: {'; '.join(faults)}."
+        return f"The format is right but the answer is inconsistent: {'; '.join(faults)}{tiny}."
     where = "in both lists" if think else "in the list"
-    return f"The answer is well formed: one box for each index {span.start} to {span.end} {where}."
+    said = f"The answer is well formed: one box for each index {span.start} to {span.end} {where}"
+    return f"{said}{tiny}."
+
+
+def _too_small(lists: list[np.ndarray]) -> str:
+    """A remark where all coordinates are those of relative boxes, which no space writes."""
+    numbers = np.concatenate([rows[:, 1:] for rows in lists])
+    if not len(numbers) or numbers.max() > 1 or (numbers == np.rint(numbers)).all():
+        return ""
+    return "; but every coordinate is 1 or less, and is read in a space such as 0-1000"
 
 
 def _list_faults(indices: list[int], span: Span) -> list[str]:
@@ -270,10 +288,14 @@ def _tokens(text: str, think: bool):
         yield f"</{tag}>", f"</{tag}>"
 
 
-def _first_fault(text: str, think: bool) -> str:
-    """Where and how a text that breaks the format first departs from it."""
+def find_fault(text: str, *, think: bool = True) -> Fault:
+    """Where and how a text that breaks the format first departs from it.
+
+    >>> find_fault("```<time> 5 - 6 </time>```").kind
+    'a code fence stands around the answer'
+    """
     if not text.strip():
-        return "The format is broken: the text is empty."
+        return Fault("the text is empty", "The format is broken: the text is empty.")
     skip = re.compile(_SPACE)
     tokens = _tokens(text, think)
     at = 0
@@ -287,24 +309,43 @@ def _first_fault(text: str, think: bool) -> str:
             break
     at = skip.match(text, at).end()
     if at == len(text):
-        return f"The format is broken: the text stops where {name} is expected."
-    return (
-        f"The format is broken at character {at + 1}: expected {name}, "
-        f"found {text[at : at + 20]!r}{_hint(text, at)}."
-    )
+        said = f"The format is broken: the text stops where {name} is expected."
+        return Fault("the text is cut off", said)
+    remark = _remark(text, at)
+    said = f"The format is broken at character {at + 1}: expected {name}, "
+    said += f"found {text[at : at + 20]!r}" + (f" ({remark})." if remark else ".")
+    return Fault(remark or f"expected {name}", said)
 
 
-def _hint(text: str, at: int) -> str:
-    """A remark on the commonest causes of what stands at `at`."""
+# What stands where the format breaks, and what that means; `at` is where.
+_SIGNS = (
+    ("```", "a code fence stands around the answer"),
+    ("<|", "a control token is left in the text: decode with skip_special_tokens"),
+    ("<think>", "thinking stands before the answer"),
+    ("</think>", "thinking stands before the answer"),
+    *((dash, "this dash is not the hyphen -") for dash in "\u2010\u2011\u2012\u2013\u2014\u2212"),
+)
+
+
+def _remark(text: str, at: int) -> str:
+    """What the commonest causes of what stands at `at` are, in a few words; "" if it is none."""
     character, found = text[at], text[at : at + 20]
+    if '"bbox_2d"' in text and "<time>" not in text:
+        return "this is the JSON that Qwen writes by itself: --reader qwen reads it"
+    for sign, meaning in _SIGNS:
+        if found.startswith(sign):
+            return meaning
     if text[at - 1 : at].isdecimal() and character.isascii() and character.isdecimal():
-        return " (the number has too many digits)"
+        return "the number has too many digits"
     if not character.isascii() and category(character).startswith("N"):
-        return " (only the digits 0-9 count)"
+        return "only the digits 0-9 count"
     if any(tag != found and tag.startswith(found) for tag in _TAGS):
-        return " (the text is cut off inside a tag)"
+        return "the text is cut off inside a tag"
     if found.lower().startswith(_TAGS) and not found.startswith(_TAGS):
-        return " (tags are written in lower case)"
+        return "tags are written in lower case"
     if found.startswith("<time>") and "<time>" in text[:at]:
-        return " (a completion holds one answer)"
+        return "a completion holds one answer"
+    if not text[:at].strip() and "<time>" in text:
+        thinks = "</think>" in text.partition("<time>")[0]
+        return "thinking stands before the answer" if thinks else "words stand before the answer"
     return ""

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stvgkit.answers import Answer, CoordinateSpace, parse_answer
+from stvgkit.answers import Answer, CoordinateSpace, Fault, find_fault, parse_answer
 from stvgkit.boxes import from_px
 from stvgkit.datasets import Sample, SkipReport
 from stvgkit.datasets.records import BadRecord, box_rows, load_json, member, read_text, whole
@@ -37,12 +37,14 @@ class Prediction:
 
     `tube` is None where there is one that cannot be read ("unparsed"); `span` is the time it
     claims, which may be longer than its boxes, and defaults to the tube's. `lenient_only` says that
-    the strict reader finds no answer in the text, and the lenient one does.
+    the strict reader finds no answer in the text, and the lenient one does. `fault` says why there
+    is no tube.
     """
 
     tube: Tube | None
     span: Span | None = None
     lenient_only: bool = False
+    fault: Fault | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_answer(cls, answer: Answer | None, frames: Sequence[int]) -> Prediction:
@@ -115,17 +117,26 @@ def read_completions(path: Path | str, reader: str = "strict") -> dict[str, Pred
 
 
 def _completion(record: Any, reader: str) -> Prediction:
-    text = member(record, "completion", str)
+    text = member(record, "completion", str, type(None))
     space = CoordinateSpace.parse(member(record, "space", str))
     frames = [whole({"frames": frame}, "frames") for frame in member(record, "frames", list)]
     if (np.diff(frames) <= 0).any():
         raise BadRecord("'frames' do not increase")
+    if text is None or "failed" in record:  # the clip could not be shown, or nobody answered
+        kind, _, said = str(record.get("failed", "the model gave no text")).partition(": ")
+        return Prediction(None, fault=Fault(kind, said))
     think = record.get("think", True) is not False
     times = _times(record, len(frames)) if reader == "qwen" else None
     answer = read_answer(text, space, reader, think=think, times=times)
     forgiven = parse_answer(text, space, think=think) is None
     forgiven = forgiven and read_answer(text, space, "lenient") is not None
-    return replace(Prediction.from_answer(answer, frames), lenient_only=forgiven)
+    prediction = replace(Prediction.from_answer(answer, frames), lenient_only=forgiven)
+    if answer is not None:
+        return prediction
+    if reader == "strict":
+        return replace(prediction, fault=find_fault(text, think=think))
+    kind = f"the {reader} reader finds no answer"
+    return replace(prediction, fault=Fault(kind, f"the text begins {text[:40]!r}"))
 
 
 def _times(record: Any, count: int) -> np.ndarray:
@@ -155,7 +166,7 @@ def read_hcstvg(
                 predictions[sample.id] = _official(records[sample.id], sample)
             except BadRecord as reason:
                 report.change(f"prediction not parsed: {reason}", sample.id)
-                predictions[sample.id] = Prediction(None)
+                predictions[sample.id] = Prediction(None, fault=Fault(str(reason), ""))
     return predictions
 
 

@@ -8,12 +8,13 @@ samples with vIoU strictly greater than R.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stvgkit.answers import Fault
 from stvgkit.datasets import Sample, SkipReport, hcstvg, read_benchmark, vue_stg
 from stvgkit.datasets.sample import BINS, sample_groups
 from stvgkit.errors import InputError
@@ -21,6 +22,7 @@ from stvgkit.metrics import PROTOCOLS, sampled_grid, score_tubes
 from stvgkit.predictions import Prediction, read_completions, read_hcstvg
 
 THRESHOLDS = (0.3, 0.5)
+REASONS_SHOWN = 3  # of those why answers did not parse; all are in the JSON
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -48,6 +50,7 @@ class Report:
 
     `reader` read the answers, None where the predictions are tubes and no texts; `lenient_only`
     counts the answers that the strict reader does not read and the lenient one does.
+    `reasons` counts why answers did not parse, the commonest first, each with an example.
     `groups` is `{group: {name: {"samples": n, metric: value, ...}}}`. A metric that is defined on
     no sample (vIoU where a benchmark ships no boxes) is None.
     """
@@ -60,6 +63,7 @@ class Report:
     groups: dict[str, dict[str, dict[str, Any]]]
     reader: str | None = None
     lenient_only: int = 0
+    reasons: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain dictionaries, ready for JSON."""
@@ -87,7 +91,10 @@ class Report:
 
     def _reading(self) -> list[str]:
         only = f", answers that only the lenient reader reads: {self.lenient_only}"
-        return [f"reader {self.reader}{only}"] if self.reader else []
+        lines = [f"reader {self.reader}{only}"] if self.reader else []
+        for reason, row in list(self.reasons.items())[:REASONS_SHOWN]:
+            lines.append(f"not parsed {row['count']}: {reason} (such as {row['example']})")
+        return lines
 
 
 def _bin_order(name: str) -> tuple[int, str]:
@@ -105,6 +112,7 @@ def summarize(
     missing: int = 0,
     reader: str | None = None,
     lenient_only: int = 0,
+    reasons: Mapping[str, dict[str, Any]] | None = None,
 ) -> Report:
     """Average the arrays of `score_tubes` over all samples and over each named group.
 
@@ -139,7 +147,22 @@ def summarize(
         },
         reader,
         lenient_only,
+        dict(reasons or {}),
     )
+
+
+def _reasons(
+    samples: Sequence[Sample], found: Sequence[Prediction | None]
+) -> dict[str, dict[str, Any]]:
+    """Why predictions did not parse: how many of each kind, commonest first, and the first one."""
+    reasons: dict[str, dict[str, Any]] = {}
+    for sample, prediction in zip(samples, found, strict=True):
+        if prediction is not None and prediction.tube is None and prediction.fault:
+            kind, said = prediction.fault
+            example = f"{sample.id}: {said}" if said else sample.id
+            row = reasons.setdefault(kind, {"count": 0, "example": example})
+            row["count"] += 1
+    return dict(sorted(reasons.items(), key=lambda reason: -reason[1]["count"]))
 
 
 def sample_scores(
@@ -196,6 +219,7 @@ def score_samples(
         missing=found.count(None),
         reader=reader,
         lenient_only=sum(p is not None and p.lenient_only for p in found),
+        reasons=_reasons(samples, found),
     )
 
 
@@ -259,4 +283,5 @@ def _read(
     if path.suffix == ".json":
         return read_hcstvg(path, samples, report)
     tubes = vue_stg.read_tubes(path, report)
-    return {name: Prediction(tube if len(tube) else None) for name, tube in tubes.items()}
+    empty = Prediction(None, fault=Fault("not one usable box", ""))
+    return {name: Prediction(tube) if len(tube) else empty for name, tube in tubes.items()}

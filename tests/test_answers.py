@@ -20,6 +20,7 @@ from stvgkit import (
     parse_answer,
     score_answer,
 )
+from stvgkit.answers import find_fault
 from stvgkit.errors import InputError
 
 SPACE = CoordinateSpace.relative(1000)
@@ -461,3 +462,44 @@ def test_a_space_outside_the_frame_clamps():
 def test_a_name_that_is_no_space_is_refused(name):
     with pytest.raises(InputError, match="coordinate space"):
         CoordinateSpace.parse(name)
+
+
+GOOD = "<time> 5 - 5 </time> <think_bbox> 5. [1, 2, 3, 4] </think_bbox> "
+GOOD += "<pred_bbox> 5. [1, 2, 3, 4] </pred_bbox>"
+
+
+KNOWN = [
+    (f"```\n{GOOD}\n```", "a code fence stands around the answer"),
+    (f"```xml\n{GOOD}", "a code fence stands around the answer"),
+    (f"{GOOD}\n```", "a code fence stands around the answer"),
+    (f"<think>frame 5</think>\n{GOOD}", "thinking stands before the answer"),
+    (f"Let me look.\n</think>\n{GOOD}", "thinking stands before the answer"),
+    (f"Sure! {GOOD}", "words stand before the answer"),
+    (f"{GOOD}<|im_end|>", "a control token is left in the text"),
+    (GOOD.replace("5 - 5", "5 \u2013 5"), "this dash is not the hyphen -"),
+    (GOOD.replace("5 - 5", "5 \u2212 5"), "this dash is not the hyphen -"),
+    ('[{"time": 1.0, "bbox_2d": [1, 2, 3, 4], "label": "dog"}]', "this is the JSON that Qwen"),
+    ('```json\n[{"bbox_2d": [1, 2, 3, 4]}]\n```', "this is the JSON that Qwen writes"),
+    (GOOD[:-20], "the text is cut off"),
+    ("", "the text is empty"),
+    ("It is the dog.", "expected <time>"),
+]
+
+
+@pytest.mark.parametrize(("text", "kind"), KNOWN)
+def test_the_common_faults_are_known_by_name(text, kind):
+    fault = find_fault(text)
+    assert fault.kind.startswith(kind)
+    assert fault.said == explain_answer(text) and fault.said.startswith("The format is broken")
+
+
+RELATIVE = GOOD.replace("[1, 2, 3, 4]", "[0.1, 0.2, 0.3, 0.94]")
+
+
+def test_relative_boxes_are_remarked_on():
+    """Numbers of 0 to 1 in a space of 0 to 1000 parse, and are a thousand times too small."""
+    assert "but every coordinate is 1 or less" in explain_answer(RELATIVE)
+    assert "inconsistent" in explain_answer(RELATIVE.replace("5 - 5", "5 - 6"))
+    assert "coordinate is 1 or less" in explain_answer(RELATIVE.replace("5 - 5", "5 - 6"))
+    for fine in (GOOD, GOOD.replace("[1, 2, 3, 4]", "[0, 0, 1, 1]"), GOOD.replace("4]", "4.5]")):
+        assert "1 or less" not in explain_answer(fine)

@@ -37,7 +37,7 @@ def test_every_published_vue_stg_figure(shared_data, tmp_path, capsys, model):
     assert code == 0
     assert list(report) == [
         *["protocol", "samples", "unparsed", "missing", "metrics", "groups"],
-        *["reader", "lenient_only"],
+        *["reader", "lenient_only", "reasons"],
     ]
     assert (report["protocol"], report["samples"], report["unparsed"]) == ("vue-stg", 1600, 0)
     assert report["missing"] == {"vidi2": 2, "qwen3-vl-32b-instruct": 133}[model]
@@ -295,7 +295,7 @@ def test_answers_beyond_the_frames_shown():
         ("[]", "line 2: the record is not an object"),
         (line("a", "x"), "line 2: id 'a' comes twice"),
         (line(7, "x"), "line 2: 'id' is not text"),
-        (line("b", None), "line 2: 'completion' is not text"),
+        (line("b", 7), "line 2: 'completion' is not text or null"),
         (line("b", "x", frames=None), "line 2: 'frames' is not a list"),
         (line("b", "x", frames=[0, "1"]), "line 2: 'frames' is not a number"),
         (line("b", "x", frames=[0, -1]), "line 2: 'frames' is not a whole number"),

@@ -104,25 +104,38 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(samples, grounder, tmp_pat
     assert [line["step"] for line in log if "loss" in line] == [1, 2, 3]
 
 
-def test_a_video_that_broke_after_preparing_is_named(samples, grounder, tmp_path):
-    """Training stops with the video's name; prediction has kept what it had."""
+def test_a_clip_that_breaks_is_unparsed_with_the_reason_and_asked_again(
+    samples, grounder, tmp_path
+):
+    from stvgkit.predictions import read_completions
+    from stvgkit.training.evaluation import predict, score
+
+    rows, out = plan_rows(samples, CLIP_FORMAT), tmp_path / "p.jsonl"
+    broken = tmp_path / samples[-1].video.name
+    broken.write_bytes(samples[-1].video.read_bytes()[:300])
+    damaged = [*rows[:-1], rows[-1] | {"video": str(broken)}]
+    settings = dict(batch_size=2, max_new_tokens=2, progress=False)
+    predict(grounder, damaged, out, **settings)
+    fault = read_completions(out)[samples[-1].id].fault
+    assert fault.kind == "the clip cannot be read" and str(broken) in fault.said
+    report = score(out, samples)
+    assert report.samples == len(samples) and report.missing == 0
+    assert report.reasons["the clip cannot be read"]["count"] == 1
+    assert "not parsed 1: the clip cannot be read (such as shapes-train-" in report.table()
+    predict(grounder, rows, out, **settings)
+    assert "the clip cannot be read" not in score(out, samples).reasons
+    assert len(out.read_text().splitlines()) == len(rows)
+
+
+def test_where_every_clip_breaks_there_is_no_score(samples, grounder, tmp_path):
     from stvgkit.training.evaluation import predict
-    from stvgkit.training.trainers import sft
 
     rows = plan_rows(samples, CLIP_FORMAT)
     broken = tmp_path / "broken.mp4"
-    broken.write_bytes(samples[-1].video.read_bytes()[:300])
-    rows[-1] = rows[-1] | {"video": str(broken)}
-    with pytest.raises(InputError, match=r"broken\.mp4"):
-        sft(grounder, rows, tmp_path / "sft", max_steps=3, **STEPS)
-    out = tmp_path / "p.jsonl"
-    with pytest.raises(InputError, match=r"broken\.mp4"):
-        predict(grounder, rows, out, batch_size=1, max_new_tokens=2, progress=False)
-    kept = (tmp_path / "p.jsonl.part0").read_text().splitlines()
-    assert 0 < len(kept) < len(rows)
-    mended = [*rows[:-1], rows[-1] | {"video": str(samples[-1].video)}]
-    predict(grounder, mended, out, batch_size=1, max_new_tokens=2, progress=False)
-    assert len(out.read_text().splitlines()) == len(rows)
+    broken.write_bytes(b"nothing")
+    rows = [row | {"video": str(broken)} for row in rows]
+    with pytest.raises(InputError, match="not one of 6 samples has an answer: the clip cannot be"):
+        predict(grounder, rows, tmp_path / "p.jsonl", max_new_tokens=2, progress=False)
 
 
 def test_a_broken_video_is_left_out_on_planning(samples, tmp_path):

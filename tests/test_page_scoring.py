@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import pytest
 from browser import FLAGS, require_browser
-from test_answers import ACCEPTED, BROKEN, INCONSISTENT, LONG, TOKENS
+from test_answers import ACCEPTED, BROKEN, INCONSISTENT, KNOWN, LONG, RELATIVE, TOKENS
 
 from stvgkit import (
     CoordinateSpace,
@@ -196,7 +196,7 @@ def test_random_and_hostile_answers_earn_what_python_gives(page):
 
 def test_every_listed_text_is_read_and_explained_as_by_python(page):
     gold = Tube([5, 6, 7], [[0.271, 0.03, 0.395, 0.212]] * 3)
-    texts = [row[0] for row in [*ACCEPTED, *BROKEN, *INCONSISTENT]]
+    texts = [row[0] for row in [*ACCEPTED, *BROKEN, *INCONSISTENT, *KNOWN, [RELATIVE]]]
     cases = [(text, gold, "0-1000", options) for text in texts for options in OPTIONS[:2]]
     check_page(page, cases)
 

@@ -6,23 +6,35 @@ goes on where it was.
 
 from __future__ import annotations
 
-import glob
 import json
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from stvgkit.datasets import Sample
-from stvgkit.files import replacing
+from stvgkit.errors import VideoError
 from stvgkit.predictions import read_completions
 from stvgkit.rows import row_images, row_messages
 from stvgkit.scoring import Report, score_samples
+from stvgkit.training.lines import (
+    NoAnswer,
+    asked_by,
+    check_answered,
+    check_lines,
+    cut_torn_line,
+    gather,
+    is_done,
+    new_line,
+    read_lines,
+)
 from stvgkit.training.models import Grounder
+
+Ask = Callable[[Sequence[dict]], list[str | NoAnswer]]
 
 
 def processes() -> PartialState:
@@ -71,27 +83,35 @@ def predict(
     batch_size: int = 8,
     max_new_tokens: int = 1024,
     progress: bool = True,
-    ask: Callable[[Sequence[dict]], list[str]] | None = None,
+    ask: Ask | None = None,
+    by: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a completion for every row to `out`, skipping those that are there already.
 
-    Each line is `{"id", "completion", "frames", "times", "space"}`; `frames` are the video frames
-    that the model was shown, at `times` in seconds: index i of its answer is frame `frames[i]`.
-    `ask` answers a batch of rows in place of `grounder` (a server, say). Under `accelerate launch`
-    every process takes its share; the batches are the same whatever their number, and after an
-    interruption.
+    Each line is `{"id", "completion", "frames", "times", "space"}` and what `lines` adds; `frames`
+    are the video frames that the model was shown, at `times` in seconds: index i of its answer is
+    frame `frames[i]`. A row whose clip breaks is written with the reason and asked again next time.
+    `ask` answers a batch of rows in place of `grounder` (a server, say), and `by` says who that is.
+    Under `accelerate launch` every process takes its share; the batches are the same whatever their
+    number, and after an interruption. Raises `InputError` where `out` holds another's answers.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    if grounder is not None:
+        model = (grounder.weights, grounder.bits)
+        by = asked_by(grounder.name, grounder.clip_format, max_new_tokens, *model)
+    by = json.loads(json.dumps(by or {}))  # as it is read back
     ask = ask or partial(complete, grounder, max_new_tokens=max_new_tokens)
     state = processes()
     # Clips of like length share a batch, so that little of it is padding.
     rows = sorted(rows, key=lambda row: (-len(row["frames"]), row["id"]))
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     part = out.with_name(f"{out.name}.part{state.process_index}")
-    _cut_torn_line(part)
+    cut_torn_line(part)
     state.wait_for_everyone()  # before anybody reads what the others have
-    done = _lines([out, *_parts(out)])
+    lines = read_lines(out)
+    check_lines(out, lines, rows, by)
+    done = {name for name, line in lines.items() if is_done(line)}
     state.wait_for_everyone()
     mine = batches[state.process_index :: state.num_processes]
     todo = [batch for batch in mine if any(row["id"] not in done for row in batch)]
@@ -99,51 +119,38 @@ def predict(
     bar.disable = bar.disable or not (progress and state.is_local_main_process)
     with part.open("a", encoding="utf-8") as file, bar:
         for batch in todo:
-            for row, text in zip(batch, ask(batch), strict=True):
+            for row, answer in zip(batch, _answers(ask, batch), strict=True):
                 if row["id"] not in done:
-                    file.write(_line(row, text) + "\n")
+                    file.write(new_line(row, answer, by) + "\n")
             file.flush()
             bar.update()
     state.wait_for_everyone()
     if state.is_main_process:
-        _gather(out)
+        gather(out)
     state.wait_for_everyone()
+    check_answered(out, rows)
     return out
 
 
-def _line(row: dict, text: str) -> str:
-    return json.dumps(
-        {key: row[key] for key in ("id", "frames", "times", "space")} | {"completion": text}
-    )
+def _answers(ask: Ask, batch: Sequence[dict]) -> list[str | NoAnswer]:
+    """An answer for each row; where a clip cannot be read, the reason, and the others are asked."""
+    try:
+        return ask(batch)
+    except VideoError:
+        broken = {row["id"]: reason for row in batch if (reason := _broken(row))}
+        if not broken:
+            raise
+    whole = [row for row in batch if row["id"] not in broken]
+    said = iter(_answers(ask, whole) if whole else [])
+    return [NoAnswer(broken[row["id"]]) if row["id"] in broken else next(said) for row in batch]
 
 
-def _parts(out: Path) -> list[Path]:
-    return sorted(out.parent.glob(f"{glob.escape(out.name)}.part*"))
-
-
-def _lines(paths: Iterable[Path]) -> dict[str, str]:
-    """The whole lines of all files by sample id; one that a kill cut short is not whole."""
-    lines = {}
-    for path in paths:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        for line in text[: text.rfind("\n") + 1].splitlines():
-            lines.setdefault(json.loads(line)["id"], line)
-    return lines
-
-
-def _cut_torn_line(path: Path) -> None:
-    if path.exists():
-        data = path.read_bytes()
-        os.truncate(path, data.rfind(b"\n") + 1)
-
-
-def _gather(out: Path) -> None:
-    parts = _parts(out)
-    lines = _lines([out, *parts])
-    with replacing(out) as file:
-        file.writelines(lines[name] + "\n" for name in sorted(lines))
-    for part in parts:
-        part.unlink()
+def _broken(row: dict) -> str | None:
+    try:
+        row_images(row)
+    except VideoError as error:
+        return f"the clip cannot be read: {error}"
+    return None
 
 
 def score(

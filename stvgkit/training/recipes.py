@@ -22,7 +22,7 @@ from stvgkit.files import write_json
 from stvgkit.readers import READERS
 from stvgkit.rows import plan_rows
 from stvgkit.training import trainers
-from stvgkit.training.models import Grounder, load
+from stvgkit.training.models import Grounder, load, weights_digest
 from stvgkit.training.runs import is_trained
 from stvgkit.training.trainers import GRPO_DEFAULTS, SFT_DEFAULTS, freeze_vision, lora
 
@@ -86,6 +86,9 @@ class Asking:
     )
     url: str = field(
         default="http://localhost:8000/v1", metadata={"help": "openai: where the server listens"}
+    )
+    api_key: str | None = field(
+        default=None, metadata={"help": "openai: the server's key; else OPENAI_API_KEY"}
     )
     protocol: str = field(default="default", metadata={"help": "how to count, see stvgkit score"})
     reader: str = field(
@@ -237,6 +240,7 @@ def train(command: str, argv: Sequence[str]) -> tuple[Path | None, SkipReport]:
 def ask(argv: Sequence[str]):
     """Run `stvgkit predict`; returns the predictions' file, the `Report`, and what was skipped."""
     from stvgkit.training.evaluation import predict, processes, score
+    from stvgkit.training.lines import asked_by
     from stvgkit.training.serving import backend
 
     task, model, asking = parse("predict", argv)
@@ -246,9 +250,11 @@ def ask(argv: Sequence[str]):
         grounder = grounder_of(task, model)
         if not (model.load_in_4bit or model.load_in_8bit):  # those are placed on loading
             grounder.model.to(state.device)
-        clip_format, answer = grounder.clip_format, None
+        clip_format, answer, by = grounder.clip_format, None, None
     else:
         grounder, (clip_format, answer) = None, backend(task, model, asking)
+        name = model.model_name_or_path
+        by = asked_by(name, clip_format, asking.max_new_tokens, weights_digest(name))
     rows = plan_rows(samples, clip_format, report)
     out = predict(
         grounder,
@@ -257,6 +263,7 @@ def ask(argv: Sequence[str]):
         batch_size=asking.batch_size,
         max_new_tokens=asking.max_new_tokens,
         ask=answer,
+        by=by,
     )
     scores = score(out, samples, asking.protocol, asking.reader)
     if asking.json and state.is_main_process:

@@ -172,9 +172,17 @@ function explainAnswer(text, { think = true } = {}) {
   const faults = lists.flatMap((rows, k) =>
     listFaults(rows.map((row) => row[0]), span).map((said) => `<${listTags(think)[k]}> ${said}`),
   );
-  if (faults.length) return `${inconsistent}: ${faults.join("; ")}.`;
+  const tiny = tooSmall(lists);
+  if (faults.length) return `${inconsistent}: ${faults.join("; ")}${tiny}.`;
   const where = think ? "in both lists" : "in the list";
-  return `The answer is well formed: one box for each index ${start} to ${end} ${where}.`;
+  return `The answer is well formed: one box for each index ${start} to ${end} ${where}${tiny}.`;
+}
+
+// A remark where all coordinates are those of relative boxes, which no space writes.
+function tooSmall(lists) {
+  const numbers = lists.flatMap((rows) => rows.flatMap((row) => row.slice(1)));
+  if (numbers.some((number) => number > 1) || numbers.every(Number.isInteger)) return "";
+  return "; but every coordinate is 1 or less, and is read in a space such as 0-1000";
 }
 
 function listFaults(indices, [start, end]) {
@@ -205,28 +213,41 @@ function explainFault(text, { at, message: expected }) {
   }
   // All before a fault is ASCII, so it is the same character for Python, which counts code points.
   const found = [...text.slice(at, at + 40)].slice(0, 20).join("");
+  const meaning = remark(text, at, found);
   return (
     `The format is broken at character ${at + 1}: expected ${expected}, ` +
-    `found ${quoted(found)}${hint(text, at, found)}.`
+    `found ${quoted(found)}${meaning && ` (${meaning})`}.`
   );
 }
 
-// A remark on the commonest causes of what stands at a fault.
-function hint(text, at, found) {
+// What stands where the format breaks, and what that means.
+const THINKING = "thinking stands before the answer";
+const SIGNS = [
+  ["```", "a code fence stands around the answer"],
+  ["<|", "a control token is left in the text: decode with skip_special_tokens"],
+  ["<think>", THINKING],
+  ["</think>", THINKING],
+  ...[..."\u2010\u2011\u2012\u2013\u2014\u2212"].map((dash) => [dash, "this dash is not the hyphen -"]),
+];
+
+// What the commonest causes of what stands at a fault are, in a few words; "" if it is none.
+function remark(text, at, found) {
   const character = String.fromCodePoint(found.codePointAt(0));
-  if (/[0-9]/.test(text[at - 1]) && /[0-9]/.test(character)) {
-    return " (the number has too many digits)";
+  if (text.includes('"bbox_2d"') && !text.includes("<time>")) {
+    return "this is the JSON that Qwen writes by itself: --reader qwen reads it";
   }
-  if (/[^\0-\x7f]/.test(character) && /\p{N}/u.test(character)) {
-    return " (only the digits 0-9 count)";
-  }
+  for (const [sign, meaning] of SIGNS) if (found.startsWith(sign)) return meaning;
+  if (/[0-9]/.test(text[at - 1]) && /[0-9]/.test(character)) return "the number has too many digits";
+  if (/[^\0-\x7f]/.test(character) && /\p{N}/u.test(character)) return "only the digits 0-9 count";
   if (TAGS.some((tag) => tag !== found && tag.startsWith(found))) {
-    return " (the text is cut off inside a tag)";
+    return "the text is cut off inside a tag";
   }
   const starts = (words) => TAGS.some((tag) => words.startsWith(tag));
-  if (starts(found.toLowerCase()) && !starts(found)) return " (tags are written in lower case)";
-  if (found.startsWith("<time>") && text.slice(0, at).includes("<time>")) {
-    return " (a completion holds one answer)";
+  if (starts(found.toLowerCase()) && !starts(found)) return "tags are written in lower case";
+  const before = text.slice(0, at);
+  if (found.startsWith("<time>") && before.includes("<time>")) return "a completion holds one answer";
+  if (BLANK.test(before) && text.includes("<time>")) {
+    return text.split("<time>")[0].includes("</think>") ? THINKING : "words stand before the answer";
   }
   return "";
 }
