@@ -1,15 +1,17 @@
 # %% [markdown]
-# A language model reads and writes text. So the clip becomes a prompt, the tube becomes a text, and
-# whatever the model writes has to be read back, even when it is nonsense. Most of what goes wrong in
-# this field goes wrong *here*, silently.
+# **Question of this lesson.** How does a clip become text for a language model, and how does its text become boxes again?
+#
+# A language model reads and writes text. So a clip becomes a prompt, and a tube becomes a text. What
+# the model writes has to be read back, even when it is nonsense. Mistakes at this place raise no
+# error, and they are the commonest in this field.
 #
 # **You will learn**
-# - how a clip is put into a prompt: time stamps, frames, the instruction;
-# - the answer's format, and why it holds every box twice (the *bounding-box chain of thought*);
-# - coordinate spaces: why 0-1000, 0-100 and pixels are mixed up so often, and how to notice;
-# - how a strict parser treats a text that is nearly right.
+# - how a clip is put into a prompt, and what its frames cost in tokens;
+# - the form of an answer, and why it holds every box twice;
+# - what a coordinate space is, and how to notice a wrong one;
+# - how a strict reader treats a text that is nearly right.
 #
-# Needed: [01](01_task_and_data.ipynb) for spans and tubes. No GPU, no model.
+# **You need to know** spans and tubes from [01](01_task_and_data.ipynb). No GPU and no model are used.
 
 # %% tags=["parameters"]
 import os
@@ -31,9 +33,10 @@ from stvgkit.rows import ClipFormat, plan_row, row_messages
 # %% [markdown]
 # ## From clip to prompt
 #
-# A `ClipFormat` says how a clip is shown: how many frames a second, how large, in which numbers the
-# answer comes. `plan_row` applies it to a sample. Look at the frame numbers: of 30 frames a second,
-# two are shown.
+# A *clip* is the frames that are shown to the model, with their times. A `ClipFormat` says how a clip
+# is shown: how many frames a second, how large, and in which numbers the answer comes. `plan_row`
+# applies it to a sample. Look at the frame numbers in the output: two of 30 frames a second are
+# shown.
 
 # %%
 folder = data_samples() / "opencv"
@@ -47,9 +50,9 @@ print("shown frames inside the gold span:", row["target_frames"])
 assert max(row["target_frames"]) < len(row["frames"])
 
 # %% [markdown]
-# The last line counts *shown* frames, from 0. That is the only clock the model has. Each frame comes
-# after its time as text, which is how Qwen3-VL writes videos itself, and which any model that takes
-# pictures can read.
+# The last line counts *shown* frames, from 0. The model has no other clock. Each frame comes after
+# its time in seconds, written as text. Qwen3-VL writes videos in the same way, and any model that
+# takes pictures can read it.
 
 # %%
 (turn,) = row_messages(row)
@@ -59,16 +62,39 @@ print("...")
 print(turn["content"][-1]["text"])
 
 # %% [markdown]
-# The instruction is ours (the paper prints its answer, but not its prompt). It names the query, the
-# number of frames, the coordinate space, and shows the form. It has to be *the same token for token*
-# in training, in sampling and in evaluation: in one of our first runs a lost line break in a chat
-# template took the format reward from 0.96 to 0.03.
+# The instruction is ours: the paper prints an answer and not its prompt. The instruction names the
+# query, the number of frames and the coordinate space, and it shows the form.
+#
+# The prompt must be *the same, token for token*, in training, in sampling and in evaluation. A token
+# is the piece of text that a model reads or writes at once, such as a word or a digit. In one of our
+# first runs a chat template lost a line break. The share of answers in the right form then fell from
+# 96 % to 3 %, and no error was raised.
+#
+# ### What frames cost
+#
+# A picture costs tokens too. Qwen2.5-VL turns each square of 28 x 28 pixels into one visual token. A
+# *video* input joins two neighbouring frames into one step, so it costs half as much as the same
+# frames as pictures.
+
+# %%
+frame = ClipFormat(space="pixels", max_side=336, factor=28).frame_size(640, 360)
+per_frame = frame[0] // 28 * (frame[1] // 28)
+print(f"{frame[0]} x {frame[1]} pixels: {per_frame} visual tokens a frame")
+print(f"20 seconds, 40 frames: {40 * per_frame} as pictures, {40 // 2 * per_frame} as video")
+assert (per_frame, 40 * per_frame, 20 * per_frame) == (84, 3360, 1680)
+
+# %% [markdown]
+# Twenty seconds cost 3,360 visual tokens as pictures, against 1,680 as video. Why do we pay double?
+# There are two reasons. TRL, the library that trains here, has no path for video in the version used
+# (1.16): it collects the pictures of a prompt and nothing else (TRL issue 5373). And each picture
+# keeps its own time, so that an answer can name single frames.
 #
 # ## The answer, and its chain of thought
 #
-# Time first; then a first guess of every box (*think*), then the final ones (*pred*). A model writes
-# from left to right: when it writes the final boxes it can look back at its own first guess, and at
-# the pictures again. The guess is a scratch pad made of boxes.
+# The answer names the time first. Then comes a first guess of every box, the *think boxes*. Last come
+# the *final boxes*. A model writes from left to right. While it writes the final boxes, it can look
+# back at its own guess and at the pictures. The paper calls this thinking with bounding boxes. Here it
+# is called the box chain of thought.
 
 # %%
 space = CoordinateSpace.relative(1000)
@@ -80,9 +106,10 @@ print(text)
 assert parse_answer(text, space).span == Span(5, 7)
 
 # %% [markdown]
-# Three frames took this much text. At two frames a second, twenty seconds make 40 boxes in each
-# list: about 1,800 tokens for Qwen, which spells numbers digit by digit. A `max_new_tokens` that is
-# too small cuts the second list off, and an answer that is cut off is worth nothing.
+# Three frames took this much text. Twenty seconds have 40 shown frames, so 40 boxes in each of the two
+# lists. Qwen writes numbers digit by digit, about 22 tokens for one box. That makes about 1,800 tokens
+# for both lists together. If the limit `max_new_tokens` is too small, the second list is cut off. An
+# answer that is cut off earns nothing.
 
 # %%
 cut = text[: int(len(text) * 0.8)]
@@ -92,9 +119,9 @@ assert parse_answer(cut, space) is None
 # %% [markdown]
 # ## Coordinate spaces
 #
-# **The question users of this field ask most.** Qwen3-VL writes 0 to 1000 on both axes; Qwen2.5-VL
-# writes pixels, *of the frame as it was resized for the model*; the tiny model writes 0 to 100. One
-# and the same box:
+# Users of this field ask about this most. Qwen3-VL writes 0 to 1000 on both axes. Qwen2.5-VL writes
+# pixels, *of the frame as it was resized for the model*. The tiny model writes 0 to 100. The next cell
+# prints one and the same box in each space.
 
 # %%
 box = [0.25, 0.30, 0.55, 0.90]
@@ -111,8 +138,9 @@ print("pixels of the video:", to_px(box, width, height)[0].round().tolist())
 assert shown == (336, 196)
 
 # %% [markdown]
-# All four lines are four plain integers. Nothing in the numbers says which space they are in, so
-# code that guesses is wrong sooner or later, and no error is raised. What a wrong guess looks like:
+# All four lines are plain integers. Nothing in the numbers says which space they are in. Code that
+# guesses the space is wrong sooner or later, and no error is raised. **The picture of this lesson**
+# shows a wrong guess:
 
 # %%
 from IPython.display import display
@@ -127,12 +155,15 @@ print("mean IoU with the true boxes:", iou(wrong.boxes, gold.boxes).mean().round
 assert iou(wrong.boxes, gold.boxes).mean() < 0.2
 
 # %% [markdown]
-# The box is there, it moves along, it is only too small and drawn towards the upper left corner.
-# Remember this picture: *small boxes that huddle in the upper left* are a wrong space, not a bad
-# model. (The other way round everything sticks to the right and lower edge.)
+# The box is there and it moves along. But it is too small, and drawn towards the upper left corner.
+# Remember this picture: *small boxes in the upper left* mean a wrong space, not a bad model. The other
+# mistake, 0-1000 read as pixels, pushes every box to the right and lower edge.
 #
-# In this package a space is a type, `CoordinateSpace`, and a text is never read without one. Encoding
-# and decoding come back to the same box up to rounding, which is all that is lost:
+# **Change and watch.** Exchange the two spaces in the cell above: write with `spaces["Qwen3-VL"]` and
+# read with `spaces["Qwen2.5-VL"]`. Where do the boxes go?
+#
+# In this package a space is a type, `CoordinateSpace`, and no text is read without one. Writing a box
+# and reading it again gives the same box up to rounding:
 
 # %%
 rng = np.random.default_rng(0)
@@ -142,17 +173,18 @@ for model, its_space in spaces.items():
     back = its_space.decode(its_space.encode(random_boxes))
     kept = iou(back, random_boxes)
     print(f"{model:11s} IoU after writing and reading: {kept.mean():.3f} (worst {kept.min():.2f})")
-    assert np.abs(back - random_boxes).max() <= 0.5 / min(its_space.width, its_space.height) + 1e-9
+    assert kept.min() > 0.7 and np.abs(back - random_boxes).max() <= 0.5 / min(its_space.width, its_space.height) + 1e-9
 
 # %% [markdown]
-# Rounding is harmless for boxes of ordinary size, even on a grid of 100. For an object that is 5 %
-# of the frame wide the coarse grid costs something; no model that writes integers can do better.
+# Rounding does no harm to boxes of ordinary size, even in hundredths. A box that is 5 % of the frame
+# wide can lose a fifth of its overlap there. No model that writes integers can do better.
 #
 # ## A strict reader
 #
-# The parser takes any text, never raises, and needs time in proportion to the text's length. What
-# is not *exactly* the format is `None`: a sentence before it, a second answer, tags in upper case.
-# Spaces and line breaks are free. For people there is `explain_answer`.
+# `parse_answer` takes any text and never raises an error. It takes time in proportion to the length of
+# the text. A text that is not *exactly* in the form gives `None`. A sentence before the answer, a
+# second answer, or tags in upper case are enough for that. Spaces and line breaks are free.
+# `explain_answer` says in a sentence what is wrong.
 
 # %%
 attempts = {
@@ -168,10 +200,12 @@ for name, attempt in attempts.items():
     print(f"{name:23s} {'parses' if parse_answer(attempt, space) else 'None  '}  {explain_answer(attempt)}")
 
 # %% [markdown]
-# Why so strict? The format earns a reward of its own. If a text that is nearly right counted too,
-# the model would learn to be nearly right, and the next reader (yours, or an evaluator's) would read
-# it differently. What the *format* allows and is still wrong in content only makes the answer
-# inconsistent, and that is another reward's business:
+# Why so strict? The form earns a reward of its own. If a text that is nearly right earned it too, the
+# model would learn texts that are nearly right. The next program that reads them might read them
+# differently.
+#
+# Some texts are in the right form and contradict themselves. They parse, and they are marked as not
+# consistent. Consistency is another reward, in [lesson 03](03_rewards_by_hand.ipynb):
 
 # %%
 for name, attempt in {
@@ -184,7 +218,8 @@ for name, attempt in {
     assert read is not None and not read.consistent
 
 # %% [markdown]
-# Coordinates outside the frame are clamped, so that no reward or picture ever sees a box beyond it.
+# Coordinates outside the frame are moved to its edge. So no reward and no picture ever sees a box
+# beyond the frame.
 
 # %%
 outside = text.replace("[280, 40, 400, 230]", "[-20, 40, 400, 5000]")
@@ -217,9 +252,9 @@ check_calls(
 )
 
 # %% [markdown]
-# ### Exercise 2 · Impossible numbers
+# ### Exercise 2 · Misconception: "the numbers say which space they are in"
 #
-# One box cannot tell you its space, but many can rule one out. Return whether all `boxes` (rows of
+# One box cannot tell you its space. Many boxes can rule one out. Return whether all `boxes` (rows of
 # four numbers) *could* have been written in a space of this width and height.
 
 # %%
@@ -241,13 +276,14 @@ check_calls(
 )
 
 # %% [markdown]
-# The first two rows are the paper's own example (its Fig. 2). With 405 it cannot be in pixels of a
-# frame of at most 336, so the paper's space is something else; it does not say what.
+# The first two rows are the paper's own example (its Fig. 2). The paper says that it resizes frames to
+# at most 336 pixels on the longer side. A coordinate of 405 does not fit into such a frame. So the
+# paper's numbers are in some other space, and the paper does not say which.
 #
 # ### Exercise 3 · Repair it
 #
-# This completion is worth nothing as it stands. Change as little as you can so that it parses and is
-# consistent. (`explain_answer` helps.)
+# This completion earns nothing as it stands. Change as little as you can so that it parses and is
+# consistent. `explain_answer` helps.
 
 # %%
 broken = """Here is the answer: <time> 2 - 3 </time>
@@ -271,7 +307,11 @@ check_claims(
 )
 
 # %% [markdown]
-# ## What you have seen
-# - The model counts shown frames, from 0, and its space is not to be guessed from its numbers.
-# - First guess, then final boxes: a chain of thought made of boxes.
-# - A strict, total parser; `explain_answer` for people.
+# ## In three sentences
+#
+# A clip becomes frames with their times as text, and the model's answer counts these frames from 0. An
+# answer holds the time, a first guess of the boxes and the final boxes, in a coordinate space that its
+# numbers do not show. A strict reader accepts the exact form only, and `explain_answer` says what is
+# wrong with the rest.
+#
+# **What comes next.** [Lesson 03](03_rewards_by_hand.ipynb) asks what such an answer is worth.
