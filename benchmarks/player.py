@@ -32,7 +32,7 @@ from stvgkit.tubes import Span, Tube
 from stvgkit.video import probe, write_video
 from stvgkit.viewing.players import show_player
 
-PLAYER = "document.querySelector('.stvg-player').player"
+CLOCK = "document.querySelector('.stvg-player').player.clock"
 
 # When the first boxes were drawn, in milliseconds since the page was asked for.
 WATCH_FIRST = """new MutationObserver((_, observer) => {
@@ -44,10 +44,10 @@ WATCH_FIRST = """new MutationObserver((_, observer) => {
 # For some seconds of playing: when boxes were drawn, and how long each drawing took.
 WATCH_DRAWS = """(milliseconds) => new Promise((done) => {
   const player = document.querySelector('.stvg-player').player, draw = player.draw, log = [];
-  player.draw = function (picture, time) {
+  player.draw = function (picture) {
     const start = performance.now();
-    draw.call(player, picture, time);
-    log.push([start, performance.now() - start, player.frame]);
+    draw.call(player, picture);
+    log.push([start, performance.now() - start, player.clock.frame]);
   };
   setTimeout(() => { player.draw = draw; done(log); }, milliseconds);
 })"""
@@ -176,12 +176,12 @@ def move(page, rng: np.random.Generator, count: int) -> None:
     kind = rng.choice(["pause", "jump", "step", "scrub", "end"])
     page.locator("select").select_option(str(rng.choice(["0.25", "0.5", "1", "2"])))
     if kind in ("pause", "step"):
-        page.evaluate(f"{PLAYER}.video.play()")
+        page.evaluate(f"{CLOCK}.video.play()")
         page.wait_for_timeout(int(rng.integers(0, 250)))
     if kind == "pause":
         page.locator(".controls .play").click()
     elif kind == "jump":
-        page.evaluate(f"{PLAYER}.seek({rng.integers(count)})")
+        page.evaluate(f"{CLOCK}.seek({rng.integers(count)})")
     elif kind == "step":
         for key in rng.choice(["ArrowLeft", "ArrowRight", "Shift+ArrowRight"], rng.integers(1, 4)):
             page.keyboard.press(str(key))
@@ -207,12 +207,12 @@ def measure_screen(browser, folder: Path, halts: int) -> dict:
     result = {}
     for speed in (0.25, 0.5, 1, 2):
         page.locator("select").select_option(str(speed))
-        page.evaluate(f"{PLAYER}.video.play()")
+        page.evaluate(f"{CLOCK}.video.play()")
         lags = [np.abs(np.subtract(*read_screen(page))) for _ in range(25)]
         result[f"playing_{speed}x_most"] = int(max(lags))
     rng = np.random.default_rng(0)
     apart, waits = [], []
-    resting = f"{PLAYER}.video.paused && {PLAYER}.wanted === null && !{PLAYER}.video.seeking"
+    resting = f"{CLOCK}.video.paused && {CLOCK}.wanted === null && !{CLOCK}.video.seeking"
     for _ in range(halts):
         move(page, rng, count)
         while not page.evaluate(resting):
@@ -223,7 +223,7 @@ def measure_screen(browser, folder: Path, halts: int) -> dict:
             number, boxed = read_screen(page)
             apart.append(abs(number - boxed))
             # Asked again each time: a pause seeks once more, to the frame it was seen on.
-            asked = page.evaluate(f"{PLAYER}.frameAt({PLAYER}.video.currentTime)")
+            asked = page.evaluate(f"{CLOCK}.frameAt({CLOCK}.video.currentTime)")
         waits.append(time.perf_counter() - start if number == asked else np.inf)
     page.close()
     return result | {

@@ -123,9 +123,9 @@ def until(page, condition: str, seconds: float = 10) -> None:
 
 def settle(page) -> None:
     """Wait until the last seek has arrived and has been painted."""
-    player = f"{ROOT}.player"
-    until(page, f"{player}.wanted === null && !{player}.video.seeking")
-    until(page, f"{player}.frame === {player}.frameAt({player}.video.currentTime)")
+    clock = f"{ROOT}.player.clock"
+    until(page, f"{clock}.wanted === null && !{clock}.video.seeking")
+    until(page, f"{clock}.frame === {clock}.frameAt({clock}.video.currentTime)")
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     page.wait_for_timeout(60)  # a frame that is reported may reach the screen a moment later
 
@@ -136,7 +136,7 @@ def stage_picture(page, number: int = 0) -> np.ndarray:
 
 
 def drawn(page) -> int:
-    return page.evaluate(f"{ROOT}.player.frame")
+    return page.evaluate(f"{ROOT}.player.clock.frame")
 
 
 def extent(mask: np.ndarray) -> np.ndarray:
@@ -164,7 +164,7 @@ def gold_rectangle(picture: np.ndarray) -> np.ndarray:
 def test_the_drawn_box_sits_on_the_shape(clip, visit, shots, scale):
     page = visit(show_player(clip, gold=GOLD).html(), scale=scale)
     for frame in (0, 17, 59):
-        page.evaluate(f"{ROOT}.player.seek({frame})")
+        page.evaluate(f"{ROOT}.player.clock.seek({frame})")
         settle(page)
         boxed = stage_picture(page)
         page.keyboard.press("g")
@@ -195,7 +195,7 @@ def test_the_drawn_box_sits_on_the_shape_of_any_source(tmp_path, visit, shots, s
     gold = Tube(np.arange(8), np.array(corners) / ([width, height] * 2))
     page = visit(show_player(path, gold=gold).html(), width=400, scale=scale, color_scheme="dark")
     for frame in (0, 3, 7):
-        page.evaluate(f"{ROOT}.player.seek({frame})")
+        page.evaluate(f"{ROOT}.player.clock.seek({frame})")
         settle(page)
         boxed = stage_picture(page)
         page.keyboard.press("g")
@@ -247,15 +247,15 @@ def test_shown_frame_is_drawn_frame_when_stepped_and_scrubbed(clip, visit):
 def test_play_pause_and_loop(clip, visit):
     page = visit(show_player(clip, gold=GOLD).html())
     page.keyboard.press(" ")
-    until(page, f"{ROOT}.player.frame > 8")
+    until(page, f"{ROOT}.player.clock.frame > 8")
     page.keyboard.press(" ")
     settle(page)
-    assert page.evaluate(f"{ROOT}.player.video.paused")
+    assert page.evaluate(f"{ROOT}.player.clock.video.paused")
     assert drawn(page) == shown_number(stage_picture(page)) > 8
     page.keyboard.press("End")
     page.keyboard.press("l")
     page.locator(".controls .play").click()
-    until(page, f"{ROOT}.player.frame < 30 && {ROOT}.player.frame > 3")
+    until(page, f"{ROOT}.player.clock.frame < 30 && {ROOT}.player.clock.frame > 3")
     page.locator(".stage").click()
     settle(page)
     assert drawn(page) == shown_number(stage_picture(page))
@@ -266,9 +266,9 @@ def test_picture_and_box_on_the_screen_are_of_one_frame_while_playing(clip, visi
     page = visit(show_player(clip, gold=GOLD).html())
     page.keyboard.press("l")
     page.locator("select").select_option(str(speed))
-    assert page.evaluate(f"{ROOT}.player.video.playbackRate") == speed
+    assert page.evaluate(f"{ROOT}.player.clock.video.playbackRate") == speed
     page.keyboard.press(" ")
-    until(page, f"{ROOT}.player.frame > 0")
+    until(page, f"{ROOT}.player.clock.frame > 0")
     seen = set()
     for _ in range(12):
         picture = stage_picture(page)
@@ -295,7 +295,7 @@ def test_halts_of_every_kind_end_in_step(clip, visit, report):
         if key == " ":
             page.wait_for_timeout(int(rng.integers(50, 250)))
             page.keyboard.press(" ")
-        until(page, f"{ROOT}.player.video.paused")
+        until(page, f"{ROOT}.player.clock.video.paused")
         settle(page)
         picture = stage_picture(page)
         number = shown_number(picture)
@@ -332,14 +332,14 @@ def test_files_of_others_stay_in_step(tmp_path, visit, kind):
     np.testing.assert_allclose(player.data["times"], times, atol=1e-3)
     page = visit(player.html())
     for frame in (31, 30, 2, 58, 0):
-        page.evaluate(f"{ROOT}.player.seek({frame})")
+        page.evaluate(f"{ROOT}.player.clock.seek({frame})")
         settle(page)
         assert shown_number(stage_picture(page)) == drawn(page) == frame
 
 
 def test_layers_toggle_by_key_and_by_click(clip, visit):
     page = visit(show_player(clip, gold=GOLD, think=PRED, pred=PRED).html())
-    page.evaluate(f"{ROOT}.player.seek(20)")
+    page.evaluate(f"{ROOT}.player.clock.seek(20)")
     settle(page)
 
     def visible() -> list[bool]:
@@ -359,7 +359,7 @@ def test_layers_toggle_by_key_and_by_click(clip, visit):
 
 def test_table_gives_original_pixels_and_iou(clip, visit):
     page = visit(show_player(clip, gold=GOLD, pred=PRED).html())
-    page.evaluate(f"{ROOT}.player.seek(22)")
+    page.evaluate(f"{ROOT}.player.clock.seek(22)")
     settle(page)
     x1, y1, x2, y2 = corners_px(22)
     facts = page.locator(".facts .now").all_inner_texts()
@@ -378,12 +378,13 @@ def test_side_by_side_shows_the_same_frame_everywhere(clip, visit, shots):
     page = visit(show_player(clip, gold=GOLD, pred=preds).html(), width=1000)
     page.keyboard.press("s")
     for frame in (33, 12):
-        page.evaluate(f"{ROOT}.player.seek({frame})")
+        page.evaluate(f"{ROOT}.player.clock.seek({frame})")
         settle(page)
         numbers = [shown_number(stage_picture(page, k)) for k in range(3)]
         assert numbers == [frame] * 3
     boxes = page.evaluate(
-        f"{ROOT}.player.panels.map(p => p.nodes.filter(n => n.group.style.display === '').length)"
+        f"{ROOT}.player.overlay.panels"
+        ".map(p => p.nodes.filter(n => n.group.style.display === '').length)"
     )
     assert boxes == [2, 2, 2]
     page.screenshot(path=shots / "player-side-by-side.png")
@@ -417,9 +418,9 @@ def test_keyboard_focus_is_visible_and_stays_with_its_player(clip, visit):
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.keyboard.press("ArrowRight")
-    until(page, f"{ROOT}.player.frame === 1")
+    until(page, f"{ROOT}.player.clock.frame === 1")
     frames = page.evaluate(
-        "[...document.querySelectorAll('.stvg-player')].map(p => p.player.frame)"
+        "[...document.querySelectorAll('.stvg-player')].map(p => p.player.clock.frame)"
     )
     assert frames == [1, 0]
 
@@ -530,7 +531,7 @@ def test_fragments_work_inside_a_page_of_someone_else(clip, visit, shots):
     players = [show_player(clip, gold=GOLD, pred=PRED).fragment() for _ in range(2)]
     style = "<style>body { background: #123; color: #fff } svg { width: 9px }</style>"
     page = visit(f"<!doctype html>{style}<h1>Report</h1>{''.join(players)}{player_assets()}")
-    page.evaluate(f"{ROOT}.player.seek(11)")
+    page.evaluate(f"{ROOT}.player.clock.seek(11)")
     settle(page)
     assert shown_number(stage_picture(page)) == drawn(page) == 11
     page.screenshot(path=shots / "fragments.png")

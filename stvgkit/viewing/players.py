@@ -27,9 +27,14 @@ from stvgkit.metrics import score_tube
 from stvgkit.predictions import Prediction
 from stvgkit.readers import read_answer
 from stvgkit.tubes import Span, Tube
-from stvgkit.viewing.page import as_json, asset, document, iframe
+from stvgkit.viewing.page import as_json, asset, bundle, document, iframe
 from stvgkit.viewing.pictures import layer_style
 from stvgkit.viewing.webvideo import WebVideo, web_video
+
+STYLE = "player/player.css"
+SCRIPTS = tuple(
+    f"player/{name}.js" for name in ("dom", "clock", "overlay", "timeline", "controls", "player")
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +159,11 @@ def player_assets() -> str:
     >>> player_assets().startswith("<style>")
     True
     """
-    return f"<style>{asset('player.css')}</style>\n<script>{asset('player.js')}</script>"
+    return f"<style>{asset(STYLE)}</style>\n<script>{bundle(*SCRIPTS)}</script>"
 
 
 def _document(body: str, title: str) -> str:
-    return document(body, title or "stvgkit player", asset("player.css"), asset("player.js"))
+    return document(body, title or "stvgkit player", asset(STYLE), bundle(*SCRIPTS))
 
 
 def _video_budget(budget_mb: float) -> int:
