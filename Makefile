@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SEED ?= 0
 
-.PHONY: demo smoke test test-notebooks test-colab lint notebooks clean
+.PHONY: demo smoke test test-notebooks test-wheel test-wheel-all test-colab lint notebooks clean
 
 demo: $(VENV)/.installed  ## the whole method, end to end, on this machine's CPU
 	$(BIN)/stvgkit demo --out out --seed $(SEED)
@@ -12,9 +12,10 @@ demo: $(VENV)/.installed  ## the whole method, end to end, on this machine's CPU
 smoke: $(VENV)/.installed
 	$(BIN)/stvgkit demo --out out/smoke --seed $(SEED) --smoke
 
-test: $(VENV)/.installed  ## every test: unit, doctest, end to end, notebooks
+test: $(VENV)/.installed  ## every test: unit, doctest, end to end, notebooks, the wheel
 	$(PY) -m pytest
 	$(MAKE) test-notebooks
+	$(MAKE) test-wheel
 
 NBVAL := -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider
 
@@ -24,6 +25,12 @@ notebooks: $(VENV)/.installed  ## notebooks/*.ipynb from notebooks/py/
 test-notebooks: $(VENV)/.installed  ## every notebook with its solutions, cell by cell
 	$(PY) notebooks/build.py --solutions out/notebooks
 	STVGKIT_SMOKE=1 $(PY) $(NBVAL) out/notebooks
+
+test-wheel: $(VENV)/.installed  ## the wheel with numpy alone, in fresh environments
+	$(PY) tests/install_wheel.py
+
+test-wheel-all: $(VENV)/.installed  ## the wheel with every extra: installs gigabytes
+	$(PY) tests/install_wheel.py --all
 
 # Colab's versions of what draws widgets and plots, on top of the same environment.
 COLAB := .venv-colab

@@ -60,14 +60,13 @@ def read_benchmark(
 
 
 def data_samples() -> Path:
-    """The folder of sample clips, annotations and logs, which lies beside the package.
+    """The folder of sample clips, annotations and logs: in the package, or beside it in a clone.
 
     >>> data_samples().name
     'data_samples'
     """
-    folder = Path(__file__).resolve().parents[2] / "data_samples"
-    if not folder.is_dir():
-        raise InputError(
-            f"no data_samples at {folder}: clone the repository and install it with pip install -e"
-        )
-    return folder
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "data_samples", package.parent / "data_samples"):
+        if folder.is_dir():
+            return folder
+    raise InputError(f"no data_samples in {package}: install stvgkit again")
