@@ -1,7 +1,7 @@
 """Stvgkit as people install it: a wheel, in fresh environments, away from the repository.
 
-    python tests/install_wheel.py          numpy alone: the oldest Python at hand with numpy 1.26, and the
-                                   newest Python with the newest numpy
+    python tests/install_wheel.py          numpy alone: numpy 1.26 on the oldest Python at hand,
+                                           the newest numpy on the newest
     python tests/install_wheel.py --all    every extra (gigabytes): the demo, a player, a recipe
 
 `make test-wheel` and `make test-wheel-all` run these. The functions named `inside_...` run in the
