@@ -127,6 +127,45 @@ def test_a_clip_that_breaks_is_unparsed_with_the_reason_and_asked_again(
     assert len(out.read_text().splitlines()) == len(rows)
 
 
+def broken_rows(samples, folder, *which):
+    """The rows of samples, those of some numbers with a clip that ends in its header."""
+    rows = plan_rows(samples, CLIP_FORMAT)
+    for number in which:
+        clip = folder / samples[number].video.name
+        clip.write_bytes(samples[number].video.read_bytes()[:300])
+        rows[number] = rows[number] | {"video": str(clip)}
+    return rows
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_another_row_takes_the_place_of_a_clip_that_breaks(samples, grounder, tmp_path, method):
+    from stvgkit.training import trainers
+
+    rows = broken_rows(samples * 2, tmp_path, 1)
+    rows = [row | {"id": f"{i}"} for i, row in enumerate(rows)]
+    settings = STEPS | dict(per_device_train_batch_size=4, save_steps=99, num_train_epochs=1)
+    if method == "grpo":
+        settings |= dict(num_generations=2, max_completion_length=2)
+    with pytest.warns(RuntimeWarning, match=r"1 of 12 clips cannot be read, .*: 1 \("):
+        getattr(trainers, method)(grounder, rows, tmp_path / "out", **settings)
+    if method == "grpo":
+        lines = (tmp_path / "out" / "groups.jsonl").read_text().splitlines()
+        ids = [json.loads(line)["id"] for line in lines]
+        assert sorted(ids, key=int) == ["0", "2", "2", *map(str, range(3, 12))]
+
+
+def test_training_ends_where_more_than_one_clip_in_ten_breaks(samples, grounder, tmp_path):
+    from stvgkit.training.trainers import sft
+
+    rows = broken_rows(samples * 2, tmp_path, 1, 3)
+    with (
+        pytest.warns(RuntimeWarning, match="1 of 12 clips"),
+        pytest.raises(InputError, match=r"2 of 12 clips cannot be read, more than one in ten: .*"),
+    ):
+        sft(grounder, rows, tmp_path / "out", num_train_epochs=1, **STEPS)
+    assert not (tmp_path / "out" / "log.json").exists()
+
+
 def test_where_every_clip_breaks_there_is_no_score(samples, grounder, tmp_path):
     from stvgkit.training.evaluation import predict
 

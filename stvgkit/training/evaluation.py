@@ -33,6 +33,7 @@ from stvgkit.training.lines import (
     read_lines,
 )
 from stvgkit.training.models import Grounder
+from stvgkit.training.outside import plain_rows
 
 Ask = Callable[[Sequence[dict]], list[str | NoAnswer]]
 
@@ -51,7 +52,7 @@ def complete(
 ) -> list[str]:
     """The model's text for each row, as one batch; greedy at temperature 0."""
     conversations = []
-    for row in rows:
+    for row in plain_rows(rows, grounder.processor):
         messages, images = row_messages(row), iter(row_images(row))
         for part in messages[0]["content"]:
             if part["type"] == "image":

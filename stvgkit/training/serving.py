@@ -24,39 +24,47 @@ from stvgkit.errors import InputError
 from stvgkit.rows import ClipFormat, row_images, row_messages
 from stvgkit.training.lines import NoAnswer
 from stvgkit.training.models import clip_format_of, model_path
+from stvgkit.training.outside import plain_rows
 
 Ask = Callable[[Sequence[dict]], list[str | NoAnswer]]
 
 
 def backend(task, model, asking) -> tuple[ClipFormat, Ask]:
     """The clip format and the `ask` for `evaluation.predict` of a recipe's backend."""
-    clip_format = _clip_format(model.model_name_or_path, task.clip_changes())
+    name = model.model_name_or_path
+    clip_format, processor = _form_of(name, task.clip_changes())
     if asking.backend == "openai":
-        name = model.model_name_or_path
-        return clip_format, Server(asking.url, name, asking.max_new_tokens, asking.api_key)
-    engine = VLLM(model.model_name_or_path, clip_format, model.dtype, asking.max_new_tokens)
-    return clip_format, engine
+        server = Server(asking.url, name, asking.max_new_tokens, asking.api_key, processor)
+        return clip_format, server
+    return clip_format, VLLM(name, clip_format, model.dtype, asking.max_new_tokens, processor)
 
 
-def _clip_format(name: str, changes: dict) -> ClipFormat:
-    """The model's own, for which its configuration and processor are read, but no weights."""
+def _form_of(name: str, changes: dict) -> tuple[ClipFormat, Any]:
+    """The model's clip format and processor, for which its configuration is read, but no weights.
+
+    Of a model behind a server that is not at hand here, the processor is None.
+    """
     from transformers import AutoConfig, AutoProcessor
 
     path = model_path(name)
     try:
         config, processor = AutoConfig.from_pretrained(path), AutoProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:
-        if "space" in changes:  # a model behind a server, of which we know nothing
-            return ClipFormat(**changes)
+        if "space" in changes:
+            return ClipFormat(**changes), None
         raise InputError(
             f"the processor of {name!r} is not at hand, so in which numbers it answers is not "
             "known: give --space 0-1000 or --space pixels"
         ) from error
-    return clip_format_of(path, config, processor, **changes)
+    return clip_format_of(path, config, processor, **changes), processor
 
 
-def chat_of(row: dict) -> list[dict]:
-    """A row's prompt with its frames inside, as OpenAI's chat protocol writes them."""
+def chat_of(row: dict, processor=None) -> list[dict]:
+    """A row's prompt with its frames inside, as OpenAI's chat protocol writes them.
+
+    `processor`, where it is at hand, tells which texts are control tokens; see `outside`.
+    """
+    (row,) = plain_rows([row], processor)
     messages, images = row_messages(row), iter(row_images(row))
     for message in messages:
         for part in message["content"]:
@@ -94,9 +102,11 @@ class Server:
     samples got no answer.
     """
 
-    def __init__(self, url: str, model: str, max_new_tokens: int, api_key: str | None = None):
+    def __init__(
+        self, url: str, model: str, max_new_tokens: int, api_key: str | None = None, processor=None
+    ):
         self.where = f"{_checked(url).rstrip('/')}/chat/completions"
-        self.model, self.max_new_tokens = model, max_new_tokens
+        self.model, self.max_new_tokens, self.processor = model, max_new_tokens, processor
         self.api_key = _printable(api_key or os.environ.get("OPENAI_API_KEY", ""))
         self.timeout = 600.0  # seconds for one answer; a long clip on a busy server takes minutes
         self.reached = False
@@ -110,7 +120,7 @@ class Server:
         """The answer to one row, greedy; after the last try, why there is none."""
         request = {
             "model": self.model,
-            "messages": chat_of(row),
+            "messages": chat_of(row, self.processor),
             "max_tokens": self.max_new_tokens,
             "temperature": 0.0,
         }
@@ -198,9 +208,11 @@ def _text_of(reply: Any) -> str | NoAnswer:
 class VLLM:
     """vLLM's engine in this process; called with rows, it gives their answers."""
 
-    def __init__(self, model: str, clip_format: ClipFormat, dtype: str, max_new_tokens: int):
+    def __init__(
+        self, model: str, clip_format: ClipFormat, dtype: str, max_new_tokens: int, processor=None
+    ):
         self.model, self.clip_format, self.dtype = model, clip_format, dtype
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens, self.processor = max_new_tokens, processor
         self.engine = None
 
     def __call__(self, rows: Sequence[dict]) -> list[str]:
@@ -218,5 +230,5 @@ class VLLM:
                 mm_processor_kwargs={"size": {"shortest_edge": factor**2, "longest_edge": side**2}},
             )
         sampling = SamplingParams(temperature=0.0, max_tokens=self.max_new_tokens)
-        answers = self.engine.chat([chat_of(row) for row in rows], sampling)
+        answers = self.engine.chat([chat_of(row, self.processor) for row in rows], sampling)
         return [answer.outputs[0].text for answer in answers]

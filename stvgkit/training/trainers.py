@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from datasets import Dataset
 from peft import LoraConfig, PeftConfig
 from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerState
@@ -26,9 +25,11 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from stvgkit.errors import InputError
 from stvgkit.files import replacing, write_json
 from stvgkit.rewards import REWARD_WEIGHTS, REWARDS
-from stvgkit.rows import ClipFormat, gold_text, row_images, row_messages
+from stvgkit.rows import ClipFormat, gold_text
 from stvgkit.training.cards import describe_model
 from stvgkit.training.models import Grounder, vision_parts
+from stvgkit.training.outside import plain_rows
+from stvgkit.training.row_dataset import row_dataset
 from stvgkit.training.runs import claim, describe_run, is_trained, last_checkpoint
 
 # The paper's optimiser and group (STVG-o1, section 4.1 and Eq. 11), where TRL's defaults differ.
@@ -40,29 +41,6 @@ PAPER_GRPO = {
     "weight_decay": 0.01,
     "beta": 0.001,
 }
-REWARD_COLUMNS = ("id", "target_frames", "target_boxes", "space")
-
-
-def row_dataset(rows: Sequence[dict], answer: Callable[[dict], str] | None = None) -> Dataset:
-    """Rows as a dataset whose frames are decoded on access, in the columns that TRL reads.
-
-    With `answer`, which gives a row's text, the rows are examples for SFT; without, they are
-    prompts for GRPO with the columns that the rewards need.
-    """
-    dataset = Dataset.from_dict({"row": [json.dumps(row) for row in rows]})
-    return dataset.with_transform(partial(_decode, answer=answer))
-
-
-def _decode(batch: dict[str, list], answer: Callable[[dict], str] | None) -> dict[str, list]:
-    rows = [json.loads(row) for row in batch["row"]]
-    columns = {
-        "prompt": [row_messages(row) for row in rows],
-        "images": [row_images(row) for row in rows],
-    }
-    if answer is not None:
-        texts = [{"role": "assistant", "content": answer(row)} for row in rows]
-        return columns | {"completion": [[text] for text in texts]}
-    return columns | {key: [row[key] for row in rows] for key in REWARD_COLUMNS}
 
 
 def sft(
@@ -87,7 +65,8 @@ def sft(
     run = describe_run("sft", grounder, rows, args, peft_config, think_noise=think_noise)
     if _claimed(Path(out), run, grounder, args):
         return Path(out)
-    dataset = row_dataset(rows, partial(gold_text, think_noise=think_noise, seed=args.seed))
+    shown = plain_rows(rows, grounder.processor)
+    dataset = row_dataset(shown, partial(gold_text, think_noise=think_noise, seed=args.seed))
     trainer = SFTTrainer(
         model=grounder.model,
         args=args,
@@ -127,7 +106,7 @@ def grpo(
         model=grounder.model,
         args=args,
         reward_funcs=[WithId(rewards[0]), *rewards[1:]],
-        train_dataset=row_dataset(rows),
+        train_dataset=row_dataset(plain_rows(rows, grounder.processor)),
         processing_class=grounder.processor,
         callbacks=[*callbacks, GroupLog(args.num_generations)],
         peft_config=deepcopy(peft_config),  # PEFT writes into it
