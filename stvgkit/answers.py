@@ -13,6 +13,7 @@ An index is the number of a frame *shown to the model*, from 0; both ends of the
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -119,9 +120,50 @@ def _answer_pattern(lists: tuple[str, ...]) -> re.Pattern:
     return re.compile(_SPACE.join([*tokens, ""]))
 
 
+_TIME = re.compile(_SPACE.join(["", "<time>", _INDEX, "-", _INDEX, "</time>"]))
+_THINK = re.compile(_SPACE.join(["", "<think_bbox>", f"{_ENTRIES}</think_bbox>"]))
 _LISTS = {True: ("think_bbox", "pred_bbox"), False: ("pred_bbox",)}
 _TAGS = ("<time>", "</time>", *(f"<{slash}{tag}>" for tag in _LISTS[True] for slash in ("", "/")))
 _PATTERNS = {think: _answer_pattern(lists) for think, lists in _LISTS.items()}
+
+
+def _cut(word: str) -> str:
+    """The pattern of every beginning of a word but the whole, the empty one too."""
+    pattern = ""
+    for character in reversed(word[:-1]):
+        pattern = f"(?:{re.escape(character)}{pattern})?+"
+    return pattern
+
+
+# The tokens of an entry, whole and cut off; an index that is cut off is an index all the same.
+_CUT_NUMBER = r"(?:-?+(?:[0-9]{1,9}+\.)?+)"
+_CUT_ENTRY = [(_INDEX, ""), (r"\.", ""), (r"\[", "")]
+_CUT_ENTRY += [(_NUMBER, _CUT_NUMBER), (",", "")] * 3 + [(_NUMBER, _CUT_NUMBER), (r"\]", "")]
+
+
+def _beginning(tokens: list[tuple[str, str]], end: str = _SPACE) -> str:
+    """The pattern of every beginning of a sequence of tokens, each given whole and cut off."""
+    pattern = end
+    for whole, cut in reversed(tokens):
+        pattern = f"{_SPACE}(?:{whole}{pattern}|{cut})"
+    return pattern
+
+
+def _beginning_pattern(lists: tuple[str, ...]) -> re.Pattern:
+    """What `_answer_pattern` matches, or any beginning of it."""
+    pattern = _SPACE
+    for tag in reversed(lists):
+        close = f"</{tag}>"
+        before = f"(?:{_ENTRY}{_SPACE},{_SPACE})*+"  # entries that another one has to follow
+        inside = (
+            f"(?:{_ENTRIES}(?:{close}{pattern}|{_cut(close)})|{before}{_beginning(_CUT_ENTRY)})"
+        )
+        pattern = f"{_SPACE}(?:<{tag}>{_SPACE}{inside}|{_cut(f'<{tag}>')})"
+    head = [("<time>", _cut("<time>")), (_INDEX, ""), ("-", ""), (_INDEX, "")]
+    return re.compile(_beginning([*head, ("</time>", _cut("</time>"))], pattern))
+
+
+_BEGINNINGS = {think: _beginning_pattern(lists) for think, lists in _LISTS.items()}
 
 
 def _read(text: str, think: bool):
@@ -193,6 +235,35 @@ def format_answer(answer: Answer, space: CoordinateSpace) -> str:
             entries = ", ".join(f"{index}. {box}" for index, box in rows)
             lines.append(f"<{tag}> {entries} </{tag}>")
     return "\n".join(lines)
+
+
+def can_continue(text: str, *, think: bool = True) -> bool:
+    """Whether a text is the beginning of something that `parse_answer` reads; linear in the text.
+
+    Where it is not, no continuation helps: all five rewards are 0 whatever follows.
+
+    >>> can_continue("<time> 5 - 6 </ti"), can_continue("<time> 5 - 6 </think_bbox>")
+    (True, False)
+    """
+    return _BEGINNINGS[think].fullmatch(text) is not None
+
+
+def part_ends(text: str, *, think: bool = True) -> tuple[int | None, int | None, int]:
+    """Where the time, the think list, and what can be an answer at all end, in characters.
+
+    The first two are None where the text breaks or stops before; without `think`, both are the
+    time's. The third is the length of the longest beginning that can still become an answer, which
+    is the whole text unless it breaks the format.
+
+    >>> part_ends("<time> 5 - 6 </time> <think_bbox> </pred_bbox>")
+    (20, None, 36)
+    """
+    time = _TIME.match(text)
+    listed = _THINK.match(text, time.end()) if time and think else time
+    # Whatever begins a beginning is one too, so the longest is found by halving.
+    lengths = range(1, len(text) + 1)
+    viable = bisect_left(lengths, True, key=lambda n: not can_continue(text[:n], think=think))
+    return time and time.end(), listed and listed.end(), viable
 
 
 class Fault(NamedTuple):

@@ -22,6 +22,13 @@ every frame from the first to the last, then the final boxes in the same frames.
 <think_bbox> 5. [{example}], 6. [{example}] </think_bbox>
 <pred_bbox> 5. [{example}], 6. [{example}] </pred_bbox>"""
 
+# The same for an answer without think boxes, which the paper's ablation asks for (Table 5).
+_THINK_WORDS = {
+    "a first guess of the subject's box in every frame from the first to the last, then the final "
+    "boxes in the same frames.": "the subject's box in every frame from the first to the last.",
+    "\n<think_bbox> 5. [{example}], 6. [{example}] </think_bbox>": "",
+}
+
 # What the tiny model understands; it has too few words for an instruction.
 SHORT = "find: {query}"
 
@@ -31,8 +38,17 @@ POINT = "point: {query}"
 TEMPLATES = {"full": INSTRUCTION, "short": SHORT, "point": POINT}
 
 
-def instruction(query: str, num_frames: int, space: CoordinateSpace, template: str = "full") -> str:
+def instruction(
+    query: str,
+    num_frames: int,
+    space: CoordinateSpace,
+    template: str = "full",
+    *,
+    think: bool = True,
+) -> str:
     """The question's text for `num_frames` frames, with coordinates in `space`.
+
+    With `think=False` no think boxes are asked for.
 
     >>> instruction("the red circle", 8, CoordinateSpace.relative(100), template="short")
     'find: the red circle'
@@ -44,13 +60,22 @@ def instruction(query: str, num_frames: int, space: CoordinateSpace, template: s
         else f"in pixels of a frame that is {space.width:.0f} wide and {space.height:.0f} high"
     )
     example = ", ".join(str(n) for n in space.encode([0.3, 0.2, 0.5, 0.8])[0])
-    return TEMPLATES[template].format(
+    words = TEMPLATES[template]
+    if not think:
+        for asked, instead in _THINK_WORDS.items():
+            words = words.replace(asked, instead)
+    return words.format(
         query=query, num_frames=num_frames, last=num_frames - 1, unit=unit, example=example
     )
 
 
 def build_messages(
-    query: str, times: Sequence[float], space: CoordinateSpace, template: str = "full"
+    query: str,
+    times: Sequence[float],
+    space: CoordinateSpace,
+    template: str = "full",
+    *,
+    think: bool = True,
 ) -> list[dict]:
     """One user turn: a time and an image placeholder for every frame, then the instruction.
 
@@ -65,5 +90,5 @@ def build_messages(
     for seconds in times:
         content.append({"type": "text", "text": f"<{seconds:.1f} seconds>"})
         content.append({"type": "image"})
-    text = instruction(query, len(times), space, template)
+    text = instruction(query, len(times), space, template, think=think)
     return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]

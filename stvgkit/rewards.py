@@ -30,7 +30,7 @@ REWARD_WEIGHTS = [1.0, 1.0, 1.0, 1.0, 0.5]
 """Weights of `REWARDS` in the sum (Eq. 10), for TRL's `reward_weights`."""
 
 # The paired terms of R_spa, and the least each can give, which a missing box earns.
-_SPATIAL_TERMS = {
+SPATIAL_TERMS = {
     "both": (lambda a, b: giou(a, b) - l1(a, b), -5.0),
     "giou": (giou, -1.0),
     "l1": (lambda a, b: -l1(a, b), -4.0),
@@ -82,8 +82,8 @@ def score_answer(
     RewardBreakdown(format=1.000, consistency=1.000, temporal=1.000, spatial=1.000, think=1.000,
                     total=4.500)
     """
-    if spatial not in _SPATIAL_TERMS:
-        raise InputError(f"unknown spatial term {spatial!r}: use one of {list(_SPATIAL_TERMS)}")
+    if spatial not in SPATIAL_TERMS:
+        raise InputError(f"unknown spatial term {spatial!r}: use one of {list(SPATIAL_TERMS)}")
     answer = parse_answer(text, space, think=think)
     if answer is None:
         return RewardBreakdown()
@@ -91,15 +91,23 @@ def score_answer(
     union = len(answer.span) + len(target.span) - overlap
     consistency = float(answer.consistent)
     temporal = overlap / union if union else 0.0
-    r_spa = _spatial_means(answer, target, spatial)
+    r_spa = spatial_rewards(answer, target, spatial)
     gain = max(r_spa[-1] - r_spa[0], 0.0)
     total = 1.0 + consistency + temporal + sum(r_spa) + lambda_k * gain
     return RewardBreakdown(1.0, consistency, temporal, sum(r_spa), gain, total)
 
 
-def _spatial_means(answer: Answer, target: Tube, spatial: str) -> list[float]:
-    """R_spa (Eq. 7) of the think and the final boxes, of the final ones alone without think."""
-    term, worst = _SPATIAL_TERMS[spatial]
+def spatial_rewards(answer: Answer, target: Tube, spatial: str = "both") -> list[float]:
+    """R_spa (Eq. 7) of the think and of the final boxes, each in [-5, 1].
+
+    Of the final ones alone where the answer has no think list; 0 where the times do not overlap.
+
+    >>> gold = Tube([0], [[0, 0, 0.5, 1]])
+    >>> tube = Tube([0], [[0, 0, 0.5, 0.5]])
+    >>> spatial_rewards(Answer(gold.span, tube, gold, consistent=True), gold)
+    [0.0, 1.0]
+    """
+    term, worst = SPATIAL_TERMS[spatial]
     tubes = [tube for tube in (answer.think, answer.pred) if tube is not None]
     inside = (target.frames >= answer.span.start) & (target.frames <= answer.span.end)
     frames, gold = target.frames[inside], clip(target.boxes[inside])

@@ -35,8 +35,9 @@ class ClipFormat:
     """How a clip is shown to a model, and in which numbers it answers.
 
     `space` is `0-1000`, `0-100` or `pixels` (of the frame that the model sees); `factor` is what
-    both sides of a frame must be a multiple of; `max_side` bounds its longer side. Saved beside
-    a checkpoint, so that a model is asked in the form it learned.
+    both sides of a frame must be a multiple of; `max_side` bounds its longer side. `think` says
+    whether answers hold think boxes. Saved beside a checkpoint, so that a model is asked in the
+    form it learned.
     """
 
     space: str = "0-1000"
@@ -45,6 +46,7 @@ class ClipFormat:
     max_frames: int | None = None
     max_side: int = 336
     factor: int = 32
+    think: bool = True
 
     FILE = "clip_format.json"
 
@@ -110,6 +112,7 @@ def plan_row(sample: Sample, clip_format: ClipFormat) -> dict:
         "size": list(size),
         "space": clip_format.coordinate_space(*size).name,
         "template": clip_format.template,
+        "think": clip_format.think,
         "target_frames": target.frames.tolist(),
         "target_boxes": target.boxes.tolist(),
     }
@@ -185,14 +188,14 @@ def gold_text(row: dict, think_noise: float = 0.0, seed: int = 0) -> str:
     sides = np.stack([x2 - x1, y2 - y1, x2 - x1, y2 - y1], axis=1)
     think = gold.boxes + think_noise * sides * rng.standard_normal(gold.boxes.shape)
     think = Tube(gold.frames, np.clip(think, 0.0, 1.0))
-    answer = Answer(gold.span, think, gold, consistent=True)
+    answer = Answer(gold.span, think if row["think"] else None, gold, consistent=True)
     return format_answer(answer, CoordinateSpace.parse(row["space"]))
 
 
 def row_messages(row: dict) -> list[dict]:
     """The prompt of a row, with a placeholder for each frame."""
     space = CoordinateSpace.parse(row["space"])
-    return build_messages(row["query"], row["times"], space, row["template"])
+    return build_messages(row["query"], row["times"], space, row["template"], think=row["think"])
 
 
 def row_images(row: dict) -> list[Image.Image]:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from stvgkit import (
@@ -20,7 +20,7 @@ from stvgkit import (
     parse_answer,
     score_answer,
 )
-from stvgkit.answers import find_fault
+from stvgkit.answers import _PATTERNS, can_continue, find_fault
 from stvgkit.errors import InputError
 
 SPACE = CoordinateSpace.relative(1000)
@@ -503,3 +503,45 @@ def test_relative_boxes_are_remarked_on():
     assert "coordinate is 1 or less" in explain_answer(RELATIVE.replace("5 - 5", "5 - 6"))
     for fine in (GOOD, GOOD.replace("[1, 2, 3, 4]", "[0, 0, 1, 1]"), GOOD.replace("4]", "4.5]")):
         assert "1 or less" not in explain_answer(fine)
+
+
+class TestCanContinue:
+    @given(well_formed(), st.data())
+    def test_every_beginning_of_an_answer_continues(self, text, data):
+        assume(parse_answer(text, SPACE) is not None)
+        assert can_continue(text)
+        end = data.draw(st.integers(0, len(text)))
+        assert can_continue(text[:end])
+
+    @given(any_text, st.booleans())
+    @settings(max_examples=500)
+    def test_agrees_with_a_matcher_that_knows_partial_matches(self, text, think):
+        regex = pytest.importorskip("regex")
+        partial = regex.compile(_PATTERNS[think].pattern)
+        for end in range(len(text) + 1):
+            wanted = partial.fullmatch(text[:end], partial=True) is not None
+            assert can_continue(text[:end], think=think) is wanted, text[:end]
+
+    @given(any_text, any_text)
+    def test_what_does_not_continue_never_parses(self, text, more):
+        if not can_continue(text):
+            assert parse_answer(text + more, SPACE) is None
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "<time> 5 - 7 </time> <think_bbox> 5. [271, 30, 395, 212] </pred_bbox>",
+            "<time> 5 - 7 </time> <pred_bbox>",
+            FIGURE_2 + " and",
+            "<time> 1234567",
+            "<time> 5 - 7 </time> <think_bbox> 5. [1, 2, 3, 4], </think_bbox>",
+            "```",
+        ],
+    )
+    def test_texts_beyond_repair(self, text):
+        assert not can_continue(text)
+
+    def test_a_very_long_text_is_read_in_one_pass(self):
+        entry = "5. [271, 30, 395, 212], "
+        text = "<time> 5 - 7 </time> <think_bbox> " + entry * 20_000
+        assert can_continue(text) and not can_continue(text + "x")

@@ -12,15 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
+from stvgkit.answers import CoordinateSpace, parse_answer
 from stvgkit.datasets import Sample
 from stvgkit.errors import VideoError
-from stvgkit.predictions import read_completions
+from stvgkit.predictions import Prediction, read_completions
 from stvgkit.rows import row_images, row_messages
-from stvgkit.scoring import Report, score_samples
+from stvgkit.scoring import Report, sample_scores, score_samples
 from stvgkit.training.lines import (
     NoAnswer,
     asked_by,
@@ -74,6 +76,39 @@ def complete(
         )
     new = ids[:, inputs["input_ids"].shape[1] :]
     return grounder.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+
+
+def best_of(
+    grounder: Grounder,
+    rows: Sequence[dict],
+    samples: Sequence[Sample],
+    *,
+    tries: int = 8,
+    temperature: float = 1.0,
+    max_new_tokens: int = 1024,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> float:
+    """Mean over samples of the best vIoU among `tries` sampled answers, in [0, 1]: pass@8.
+
+    Beside the score of the greedy answer it says whether training taught something new, or only
+    to pick what the model could say before.
+    """
+    torch.manual_seed(seed)
+    best = np.zeros(len(samples))
+    for _ in range(tries):
+        predictions: dict[str, Prediction] = {}
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            texts = complete(
+                grounder, batch, max_new_tokens=max_new_tokens, temperature=temperature
+            )
+            for row, text in zip(batch, texts, strict=True):
+                space = CoordinateSpace.parse(row["space"])
+                answer = parse_answer(text, space, think=row["think"])
+                predictions[row["id"]] = Prediction.from_answer(answer, row["frames"])
+        best = np.maximum(best, sample_scores(samples, predictions)["vIoU"])
+    return float(best.mean())
 
 
 def predict(

@@ -45,6 +45,8 @@ def asked_by(
 def new_line(row: dict, answer: str | NoAnswer, by: Mapping[str, Any]) -> str:
     """The line of one row's answer, without its end."""
     line = {key: row[key] for key in ("id", "query", "frames", "times", "space")}
+    if not row["think"]:
+        line["think"] = False
     if isinstance(answer, NoAnswer):
         return json.dumps(line | {"completion": None, "failed": answer.reason, "by": by})
     return json.dumps(line | {"completion": answer, "by": by})

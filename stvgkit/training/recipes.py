@@ -16,10 +16,12 @@ from huggingface_hub.errors import HTTPError  # of the HTTP client that the hub 
 from peft import PeftConfig
 from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser, get_quantization_config
 
+from stvgkit.credit import CREDITS
 from stvgkit.datasets import BENCHMARKS, Sample, SkipReport, read_benchmark
 from stvgkit.errors import InputError
 from stvgkit.files import write_json
 from stvgkit.readers import READERS
+from stvgkit.rewards import SPATIAL_TERMS
 from stvgkit.rows import plan_rows
 from stvgkit.training import trainers
 from stvgkit.training.models import Grounder, load, weights_digest
@@ -52,6 +54,22 @@ class Task:
     think_noise: float = field(
         default=0.1, metadata={"help": "sft: how far off the first guesses are, in box sides"}
     )
+    credit: str = field(
+        default="whole",
+        metadata={"help": "grpo: what tokens are paid for, see stvgkit.credit", "choices": CREDITS},
+    )
+    spatial: str = field(
+        default="both", metadata={"help": "grpo: R_spa's terms", "choices": list(SPATIAL_TERMS)}
+    )
+    share_prompt: bool = field(
+        default=True, metadata={"help": "grpo: do the work of a prompt once for its answers"}
+    )
+    stop_broken: bool = field(
+        default=True, metadata={"help": "grpo: end an answer that cannot become valid any more"}
+    )
+    think: bool | None = field(
+        default=None, metadata={"help": "answers hold think boxes; as the model learned"}
+    )
     launch: str | None = field(
         default=None, metadata={"help": "plan: the accelerate configuration it is launched with"}
     )
@@ -69,7 +87,7 @@ class Task:
 
     def clip_changes(self) -> dict:
         """The fields of `ClipFormat` that are not the model's own."""
-        names = ("space", "fps", "max_frames", "max_side", "template")
+        names = ("space", "fps", "max_frames", "max_side", "template", "think")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -228,6 +246,9 @@ def train(command: str, argv: Sequence[str]) -> tuple[Path | None, SkipReport]:
     extra = {"args": config, "peft_config": adapter_of(task, model, grounder)}
     if command == "sft":
         extra["think_noise"] = task.think_noise
+    else:
+        names = ("credit", "spatial", "share_prompt", "stop_broken")
+        extra |= {name: getattr(task, name) for name in names}
     try:
         getattr(trainers, command)(grounder, rows, out, **extra)
         return None if finished else out, report

@@ -15,22 +15,27 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from peft import LoraConfig, PeftConfig
 from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerState
-from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl import GRPOConfig, SFTConfig, SFTTrainer
 
+from stvgkit.answers import CoordinateSpace
+from stvgkit.credit import PARTS, Scoring, pay_group
 from stvgkit.errors import InputError
 from stvgkit.files import replacing, write_json
 from stvgkit.rewards import REWARD_WEIGHTS, REWARDS
 from stvgkit.rows import ClipFormat, gold_text
 from stvgkit.training.cards import describe_model
+from stvgkit.training.crediting import CreditTrainer
 from stvgkit.training.models import Grounder, vision_parts
 from stvgkit.training.outside import plain_rows
 from stvgkit.training.row_dataset import row_dataset
 from stvgkit.training.runs import claim, describe_run, is_trained, last_checkpoint
+from stvgkit.tubes import Tube
 
 # The paper's optimiser and group (STVG-o1, section 4.1 and Eq. 11), where TRL's defaults differ.
 PAPER_GRPO = {
@@ -83,7 +88,10 @@ def grpo(
     rows: Sequence[dict],
     out: Path,
     *,
-    rewards: Sequence[Callable] = REWARDS,
+    credit: str = "whole",
+    spatial: str = "both",
+    share_prompt: bool = True,
+    stop_broken: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
     args: GRPOConfig | None = None,
     peft_config: PeftConfig | None = None,
@@ -91,24 +99,41 @@ def grpo(
 ) -> Path:
     """Fine-tune with the five rewards; returns the checkpoint's folder.
 
-    `settings` are TRL's `GRPOConfig` on top of `GRPO_DEFAULTS`, the rest is as in `sft`. Besides
-    what that writes, `out` gets `groups.jsonl`, a line for every group of completions with its
-    rewards and advantages.
+    `credit` says which tokens are paid for which part of the reward: "whole" (the paper's),
+    "to-go" or "parts", see `stvgkit.credit`. `spatial` picks the terms of R_spa, see
+    `score_answer`. `share_prompt` does the work of a prompt once for its group, `stop_broken` ends
+    an answer that cannot become valid any more, see `shared_prompt`. `settings` are TRL's `GRPOConfig` on top of `GRPO_DEFAULTS`, the rest is as in
+    `sft`. Besides what that writes, `out` gets `groups.jsonl`, a line for every group of
+    completions with its rewards, advantages, and what each part was paid.
     """
     args = args or GRPOConfig(output_dir=str(out), **GRPO_DEFAULTS | settings)
     _check_batch(args, len(rows))
     run = describe_run(
-        "grpo", grounder, rows, args, peft_config, rewards=[reward.__name__ for reward in rewards]
+        "grpo",
+        grounder,
+        rows,
+        args,
+        peft_config,
+        credit=credit,
+        spatial=spatial,
+        stop_broken=stop_broken,
     )
     if _claimed(Path(out), run, grounder, args):
         return Path(out)
-    trainer = GRPOTrainer(
+    scoring = Scoring(
+        tuple(args.reward_weights or [1.0] * len(REWARDS)), spatial, grounder.clip_format.think
+    )
+    trainer = CreditTrainer(
         model=grounder.model,
         args=args,
-        reward_funcs=[WithId(rewards[0]), *rewards[1:]],
+        reward_funcs=[Reward(reward, scoring) for reward in REWARDS],
+        credit=credit,
+        scoring=scoring,
+        share_prompt=share_prompt,
+        stop_broken=stop_broken,
         train_dataset=row_dataset(plain_rows(rows, grounder.processor)),
         processing_class=grounder.processor,
-        callbacks=[*callbacks, GroupLog(args.num_generations)],
+        callbacks=[*callbacks, GroupLog(args.num_generations, credit, scoring)],
         peft_config=deepcopy(peft_config),  # PEFT writes into it
     )
     return _run(trainer, grounder, Path(out))
@@ -278,48 +303,71 @@ class KeepClipFormat(TrainerCallback):
             self.clip_format.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-class WithId:
-    """A reward that also logs each completion's sample id, beside TRL's table of completions."""
+class Reward:
+    """One of the five rewards as a run scores with it; the first also logs what groups are about.
 
-    def __init__(self, reward: Callable) -> None:
-        self.reward = reward
+    TRL's table of completions gets each completion's sample id and gold tube from it.
+    """
+
+    def __init__(self, reward: Callable, scoring: Scoring) -> None:
+        self.reward, self.scoring = reward, scoring
         self.__name__ = reward.__name__
 
     def __call__(self, completions, log_extra=None, **columns) -> list[float]:
-        if log_extra is not None:
-            log_extra("id", columns["id"])
-        return self.reward(completions, **columns)
+        if log_extra is not None and self.reward is REWARDS[0]:
+            for column in REWARD_COLUMNS:
+                log_extra(column, columns[column])
+        options = {"spatial": self.scoring.spatial, "think": self.scoring.think}
+        return self.reward(completions, **columns, **options)
 
 
 class GroupLog(TrainerCallback):
-    """Gathers TRL's tables of completions into `groups.jsonl`, one group a line."""
+    """Gathers TRL's tables of completions into `groups.jsonl`, one group a line.
 
-    def __init__(self, num_generations: int) -> None:
-        self.num_generations = num_generations
+    A line holds `step`, `id`, the gold tube on the shown frames (`target_frames`, `target_boxes`,
+    `space`), `completions`, and for each of them `rewards`, `total`, `advantages`; `credit`, and
+    under `paid` what the parts of each completion were paid.
+    """
+
+    def __init__(self, num_generations: int, credit: str, scoring: Scoring) -> None:
+        self.num_generations, self.credit, self.scoring = num_generations, credit, scoring
 
     def on_train_end(self, args, state: TrainerState, control, **kwargs) -> None:
         if not state.is_world_process_zero:
             return
+        scale = args.scale_rewards != "none"
         tables = sorted(Path(args.output_dir, "completions").glob("completions_*.parquet"))
         with replacing(Path(args.output_dir) / "groups.jsonl") as out:
             for table in tables:
-                for line in self.groups(pd.read_parquet(table)):
+                for line in self.groups(pd.read_parquet(table), scale):
                     out.write(json.dumps(line) + "\n")
 
-    def groups(self, table: pd.DataFrame):
+    def groups(self, table: pd.DataFrame, scale: bool = True):
         """The groups in one of TRL's tables; a group's completions follow one another."""
         for start in range(0, len(table), self.num_generations):
             group = table.iloc[start : start + self.num_generations]
             rewards = {name.removesuffix("_reward"): group[name].tolist() for name in _names(group)}
-            weights = dict(zip(rewards, REWARD_WEIGHTS, strict=True))
-            totals = sum(weights[name] * group[f"{name}_reward"] for name in rewards)
+            totals = np.dot(self.scoring.weights, list(rewards.values()))
+            about = group.iloc[0]
+            target = Tube(about["target_frames"], np.stack(about["target_boxes"]))
+            texts = [turns[0]["content"] for turns in group["completion"]]
+            space = CoordinateSpace.parse(about["space"])
+            paid = pay_group(texts, target, space, self.credit, self.scoring, scale=scale)
             yield {
-                "step": int(group["step"].iloc[0]),
-                "id": group["id"].iloc[0],
-                "completions": [turns[0]["content"] for turns in group["completion"]],
+                "step": int(about["step"]),
+                "id": about["id"],
+                "target_frames": target.frames.tolist(),
+                "target_boxes": target.boxes.tolist(),
+                "space": space.name,
+                "completions": texts,
                 "rewards": rewards,
                 "total": totals.tolist(),
                 "advantages": group["advantage"].tolist(),
+                "credit": self.credit,
+                "paid": {
+                    part: [payment.advantages[place] for payment in paid]
+                    for place, part in enumerate(PARTS)
+                },
             }
 
 

@@ -1,0 +1,192 @@
+"""Credit: which tokens of an answer are paid for which part of its reward.
+
+GRPO compares the answers of a group and pays every token of an answer the same advantage. An
+answer has parts, though, and a reward knows which part it is about: R_t the time, R_spa(think) the
+think boxes, R_spa(pred) and R_k the final boxes. Three ways to pay (`CREDITS`):
+
+    whole    every token gets (R - mean) / std, as in the paper (Eq. 11)
+    to-go    a token gets the same, less what was settled before it was written: R_t is settled
+             behind </time>, R_spa(think) behind </think_bbox>. What is taken away depends on
+             earlier tokens alone, so the expected gradient stays, and its noise falls
+    parts    a token is paid for its own part only, and for the form
+
+For "parts", with z(x) = (x - mean) / (std + 0.1) over the answers of the group that parse, 0 for
+the others, and z_all the same over the whole group:
+
+    time     z(R_t)
+    think    z(R_spa(think))             + z_all(R_f + R_c)
+    pred     z(R_spa(pred) + 0.5 R_k)    + z_all(R_f + R_c)
+
+A broken answer gets z_all(R_f + R_c) on its tokens up to the break, and none on its time where
+that was well formed. "whole" is the paper's; the other two are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvgkit.answers import CoordinateSpace, parse_answer, part_ends
+from stvgkit.errors import InputError
+from stvgkit.rewards import REWARD_WEIGHTS, score_answer, spatial_rewards
+from stvgkit.tubes import Tube
+
+CREDITS = ("whole", "to-go", "parts")
+PARTS = ("time", "think", "pred")
+EPS = 1e-4  # beside the deviation of R: that of TRL, where the paper has 1e-6
+SOFT = 0.1  # beside the deviation of one part: a group that agrees teaches little
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What R is made of: the weights of the five rewards and the arguments of `score_answer`."""
+
+    weights: Sequence[float] = tuple(REWARD_WEIGHTS)
+    spatial: str = "both"
+    think: bool = True
+
+
+@dataclass(frozen=True)
+class Payment:
+    """What the parts of one answer are paid, and where in its text they end.
+
+    `advantages` are those of `PARTS`; `time_end` and `think_end` are character positions, infinite
+    where the answer did not come so far. `end` is the last position that is paid: what follows a
+    break changes no reward.
+    """
+
+    advantages: tuple[float, float, float]
+    time_end: float
+    think_end: float
+    end: float
+
+    def of_tokens(self, tokens: Sequence[str]) -> np.ndarray:
+        """The advantage of each token, `(t,)`, given the tokens' texts, which make up the answer.
+
+        A token belongs to the part in which it begins; the one that breaks an answer is paid too.
+
+        >>> Payment((1.0, 2.0, 3.0), 4, 6, 8).of_tokens(["ab", "cd", "ef", "gh", "ij", "k"])
+        array([1., 1., 2., 3., 3., 0.])
+        """
+        starts = np.cumsum([0, *map(len, tokens)])[:-1]
+        part = (starts >= self.time_end).astype(int) + (starts >= self.think_end)
+        return np.where(starts <= self.end, np.asarray(self.advantages)[part], 0.0)
+
+
+def pay_group(
+    completions: Sequence[str],
+    target: Tube,
+    space: CoordinateSpace,
+    credit: str,
+    scoring: Scoring = Scoring(),
+    *,
+    scale: bool = True,
+) -> list[Payment]:
+    """What the answers of one group are paid; `target` is as for `score_answer`.
+
+    `scale` divides by the deviation of R, as TRL's `scale_rewards="group"` does; "parts" always
+    divides by those of its own. Raises `InputError` for another credit than those of `CREDITS`.
+
+    One of two answers breaks its think list, and only it is blamed for that; its time, which is
+    well formed, costs it nothing:
+
+    >>> time, box = "<time> 0 - 0 </time>", "0. [0, 0, 9, 9]"
+    >>> lists = f"<think_bbox> {box} </think_bbox> <pred_bbox> {box} </pred_bbox>"
+    >>> texts = [f"{time} {lists}", f"{time} <think_bbox> 0. [0 0"]
+    >>> gold, space = Tube([0], [[0, 0, 0.9, 0.9]]), CoordinateSpace.relative(10)
+    >>> [payment.advantages[:2] for payment in pay_group(texts, gold, space, "parts")]
+    [(0.0, 0.66...), (0.0, -0.66...)]
+    """
+    if credit not in CREDITS:
+        raise InputError(f"unknown credit {credit!r}: use one of {', '.join(CREDITS)}")
+    told = [_read(text, target, space, scoring) for text in completions]
+    pay = {"whole": _pay_whole, "to-go": _pay_to_go, "parts": _pay_parts}[credit]
+    paid = pay(told, scale)  # (n, 3)
+    everything = credit == "whole"
+    return [
+        Payment(
+            tuple(advantages),
+            *(np.inf if end is None else end for end in answer.ends[:2]),
+            np.inf if everything else answer.ends[2],
+        )
+        for advantages, answer in zip(paid.tolist(), told, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """One answer of a group: its weighted rewards, and what was settled on the way."""
+
+    ends: tuple[int | None, int | None, int]
+    parsed: bool
+    total: float  # R
+    form: float  # R_f + R_c
+    time: float  # R_t of the stated time, also where the answer breaks later
+    think: float  # R_spa(think), likewise
+
+    @property
+    def pred(self) -> float:
+        """R_spa(pred) + 0.5 R_k of an answer that parses."""
+        return self.total - self.form - self.time - self.think
+
+
+def _read(text: str, target: Tube, space: CoordinateSpace, scoring: Scoring) -> _Told:
+    ends = part_ends(text, think=scoring.think)
+    options = {"spatial": scoring.spatial, "think": scoring.think}
+    scores = score_answer(text, target, space, **options)
+    five = np.array(
+        [scores.format, scores.consistency, scores.temporal, scores.spatial, scores.think]
+    )
+    weights = np.asarray(scoring.weights, dtype=float)
+    time = think = 0.0
+    if ends[0] is not None:
+        told = _finish(text[: ends[0]], ["think_bbox", "pred_bbox"][not scoring.think :])
+        time = weights[2] * score_answer(told, target, space, **options).temporal
+    if ends[1] is not None and scoring.think:
+        told = parse_answer(_finish(text[: ends[1]], ["pred_bbox"]), space)
+        think = weights[3] * spatial_rewards(told, target, scoring.spatial)[0]
+    form = float(weights[:2] @ five[:2])
+    return _Told(ends, bool(scores.format), float(weights @ five), form, time, think)
+
+
+def _finish(text: str, lists: Sequence[str]) -> str:
+    """The beginning of an answer, with empty lists behind it, so that it parses."""
+    return text + "".join(f" <{tag}> </{tag}>" for tag in lists)
+
+
+def _pay_whole(told: Sequence[_Told], scale: bool) -> np.ndarray:
+    total = np.array([answer.total for answer in told])
+    return np.repeat(_standard(total, EPS, scale)[:, None], 3, axis=1)
+
+
+def _pay_to_go(told: Sequence[_Told], scale: bool) -> np.ndarray:
+    settled = np.array([[0.0, answer.time, answer.time + answer.think] for answer in told])
+    came = np.array([[True, *(end is not None for end in answer.ends[:2])] for answer in told])
+    total = np.array([answer.total for answer in told])
+    to_go = np.where(came, total[:, None] - settled, 0.0)  # (n, 3)
+    return (to_go - to_go.mean(axis=0)) / ((_spread(total) + EPS) if scale else 1.0)
+
+
+def _pay_parts(told: Sequence[_Told], scale: bool) -> np.ndarray:
+    parsed = np.array([answer.parsed for answer in told])
+    own = np.zeros((len(told), 3))
+    for column, name in enumerate(PARTS):
+        values = np.array([getattr(answer, name) for answer in told])[parsed]
+        own[parsed, column] = _standard(values, SOFT)
+    form = _standard(np.array([answer.form for answer in told]), SOFT)
+    own[:, 1:] += form[:, None]
+    no_time = np.array([answer.ends[0] is None for answer in told])
+    own[no_time, 0] = form[no_time]  # the break is in the time itself
+    return own
+
+
+def _standard(values: np.ndarray, eps: float, scale: bool = True) -> np.ndarray:
+    if not len(values):
+        return values
+    return (values - values.mean()) / ((_spread(values) + eps) if scale else 1.0)
+
+
+def _spread(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -1,0 +1,216 @@
+"""GRPO that does the work of a prompt once for its group: a trainer on TRL's own seams.
+
+GRPO asks one question several times, and the question is the long part: a clip of 40 frames has
+four thousand tokens, an answer several hundred. TRL reads it anew for every answer, when it
+samples and again for the loss. `SharedPromptTrainer` shares, for each group of answers,
+
+    the frames' preprocessing and the prompt's tokens     `_tokenize_prompts`
+    frames, prompt and cache when answers are sampled     `_generate_single_turn`, see `rollout`
+    frames and prompt in log-probabilities and gradients  `_get_per_token_logps_and_entropies`,
+                                                          see `packing`
+
+and keeps the answers of a group in one micro-batch (`_prepare_inputs`). Everything else is TRL's:
+rewards, advantages, the loss, logs. With the same answers, loss and gradients are TRL's own.
+
+`share_prompt=False` leaves TRL's own way; so does a model or a setting that cannot share, and a
+warning says which. `stop_broken` ends an answer as soon as it cannot become a valid one: all of
+its rewards are 0 whatever follows, so what follows would only be noise in the gradient.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from trl import GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import split_tensor_dict
+
+from stvgkit.answers import can_continue
+from stvgkit.training.packing import Prompt, pack, runs
+from stvgkit.training.rollout import can_sample, sample
+
+
+class SharedPromptTrainer(GRPOTrainer):
+    """TRL's `GRPOTrainer`, with the work of a prompt done once for its group."""
+
+    def __init__(
+        self,
+        *args,
+        share_prompt: bool = True,
+        stop_broken: bool = True,
+        think: bool = True,
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        # TRL would mask a stopped answer as one that was cut off, and with it the blame.
+        self.stop_broken = stop_broken and not self.mask_truncated_completions
+        self.think = think
+        reason = self._why_not() if share_prompt else None
+        if reason:
+            warnings.warn(f"prompts are not shared in their groups: {reason}", stacklevel=2)
+        self.share_prompt = share_prompt and not reason
+        self._prompts: list[Prompt] = []  # of each answer at hand
+        self._images: list | None = None
+
+    def _why_not(self) -> str | None:
+        """What keeps this run from sharing prompts; None where nothing does."""
+        model = self.accelerator.unwrap_model(self.model)
+        attention = model.config.get_text_config()._attn_implementation
+        layers = getattr(model.config.get_text_config(), "layer_types", None) or []
+        if self.tools or self.environment_factories is not None or self.rollout_func is not None:
+            return "tools, environments and rollout functions have ways of their own"
+        if attention not in ("sdpa", "eager"):
+            return f"attention {attention!r} takes no mask of its own: use sdpa"
+        if any(layer != "full_attention" for layer in layers):
+            return "some layers of this model do not see the whole sequence"
+        if not self.use_vllm and not can_sample(self.generation_config):
+            return "it samples with settings beyond temperature, top-k, top-p and min-p"
+        if self.aux_loss_enabled:
+            return "the balance of experts is counted over whole batches"
+        return None
+
+    # --- the prompts ---------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
+        self._ids = [row.get("id", place) for place, row in enumerate(inputs)]
+        output = super()._generate_and_score_completions(inputs)
+        if self.share_prompt:
+            output["prompts"] = self._prompts
+        return output
+
+    def _tokenize_prompts(self, prompts: list):
+        if not self.share_prompt:
+            return super()._tokenize_prompts(prompts)
+        self._prompts, self._images = [], []
+        for place, (name, prompt) in enumerate(zip(self._ids, prompts, strict=True)):
+            if place and name == self._ids[place - 1]:
+                self._prompts.append(self._prompts[-1])
+                self._images.append(self._images[-1])
+            else:
+                ids, images, fields = super()._tokenize_prompts([prompt])
+                self._prompts.append(self._prompt(ids, fields))
+                self._images.append(images and images[0])
+        # TRL is told of no images: pixels stay in `Prompt`, once for each group.
+        return [prompt.ids.tolist() for prompt in self._prompts], None, {}
+
+    def _prompt(self, ids: list[list[int]], fields: dict) -> Prompt:
+        inputs = {"input_ids": torch.tensor(ids)}
+        inputs |= {key: torch.as_tensor(value) for key, value in fields.items()}
+        inputs = {key: value.to(self.accelerator.device) for key, value in inputs.items()}
+        model = self.accelerator.unwrap_model(self.model)
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        return Prompt(inputs, model.model)
+
+    # --- sampling ------------------------------------------------------------------------------
+
+    def _generate_single_turn(
+        self, prompt_ids, images, multimodal_fields, num_generations, **kwargs
+    ):
+        if not self.share_prompt:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, **kwargs
+            )
+        if self.use_vllm or self.use_transformers_continuous_batching:  # they share by themselves
+            images = self._images if any(self._images) else None
+            return super()._generate_single_turn(prompt_ids, images, {}, num_generations, **kwargs)
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            hopeless = self._hopeless if self.stop_broken else None
+            answers = sample(model, self._prompts, self.generation_config, hopeless)
+        self._count_stopped(answers)
+        return answers, None
+
+    def _count_stopped(self, answers: list[list[int]]) -> None:
+        """Log the share of answers that were stopped; they are not cut off at the length limit."""
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        stopped = [
+            self.stop_broken and ids[-1] not in ends and self._hopeless(ids) for ids in answers
+        ]
+        share = torch.tensor(stopped, device=self.accelerator.device).float()
+        self._stopped = self.accelerator.gather(share).mean().item()
+
+    def _generate(self, prompts: list):
+        self._stopped = 0.0
+        output = super()._generate(prompts)
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        metrics["completions/stopped_ratio"].append(self._stopped)
+        metrics["completions/clipped_ratio"][-1] -= self._stopped  # TRL takes them for cut off
+        return output
+
+    def _hopeless(self, ids: list[int]) -> bool:
+        text = self.processing_class.decode(ids, skip_special_tokens=True)
+        return not can_continue(text, think=self.think)
+
+    # --- the loss ------------------------------------------------------------------------------
+
+    def _prepare_inputs(self, generation_batch):
+        """As TRL's, but a group's answers stay together in one micro-batch."""
+        if not self.share_prompt or not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        every = self.args.steps_per_generation * self.num_iterations
+        if self._step % every == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = self._split(batch)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _split(self, batch: dict) -> list[dict]:
+        """Micro-batches of whole groups, in random order."""
+        groups = runs(batch["prompts"])
+        shuffled = [groups[place] for place in torch.randperm(len(groups)).tolist()]
+        order = [row for group in shuffled for row in group]
+        rows = {
+            key: value[order] if torch.is_tensor(value) and value.ndim else value
+            for key, value in batch.items()
+            if key != "prompts"
+        }
+        batches = split_tensor_dict(rows, self.args.steps_per_generation)
+        size = len(order) // len(batches)
+        for number, part in enumerate(batches):
+            mine = order[number * size : (number + 1) * size]
+            part["prompts"] = [batch["prompts"][row] for row in mine]
+        return batches
+
+    def _compute_loss(self, model, inputs):
+        if self.share_prompt:
+            self._prompts = inputs["prompts"]
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
+    ):
+        if not self.share_prompt:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
+            )
+        completions = input_ids[:, -logits_to_keep:]  # (B, T)
+        mask = attention_mask[:, -logits_to_keep:].bool()
+        most = batch_size or len(completions)
+        chunks, start = [], 0
+        while start < len(completions):
+            part = slice(start, start + most)
+            packed = pack(self._prompts[part], completions[part], mask[part])
+            with self.accelerator.autocast():
+                outputs = model(
+                    **packed.model_inputs(self._mask_dtype(model)),
+                    labels=packed.labels,
+                    fused_lm_head=True,
+                )
+            wanted = [outputs.log_probs, outputs.entropy if kwargs.get("compute_entropy") else None]
+            chunks.append([x if x is None else packed.unpack(x, mask[part]) for x in wanted])
+            start += most
+        logps, entropies = zip(*chunks, strict=True)
+        return torch.cat(logps), None if entropies[0] is None else torch.cat(entropies), None
+
+    def _mask_dtype(self, model) -> torch.dtype | None:
+        """Plain attention adds its mask to the scores; SDPA takes it as it is."""
+        config = self.accelerator.unwrap_model(model).config.get_text_config()
+        return next(model.parameters()).dtype if config._attn_implementation == "eager" else None
