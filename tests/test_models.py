@@ -183,6 +183,7 @@ def test_sft_grpo_predict_score_with_one_prompt(checkpoint, drawn, tmp_path, mon
 
     from stvgkit.training.evaluation import predict, score
     from stvgkit.training.models import load
+    from stvgkit.training.shared_prompt import SharedPromptTrainer
     from stvgkit.training.trainers import grpo, sft
 
     grounder = load(str(checkpoint), dtype="float32", max_side=112, max_frames=3)
@@ -207,6 +208,9 @@ def test_sft_grpo_predict_score_with_one_prompt(checkpoint, drawn, tmp_path, mon
 
         return note
 
+    def on_rollout(trainer, prompt_ids, *args, **kwargs):
+        met["rollout"] = prompt_ids
+
     def on_sft(trainer, model, inputs, *args, **kwargs):
         met["sft"] = prompts_of(inputs)
 
@@ -216,11 +220,11 @@ def test_sft_grpo_predict_score_with_one_prompt(checkpoint, drawn, tmp_path, mon
     settings = dict(max_steps=1, report_to="none", logging_steps=1, disable_tqdm=True)
     with monkeypatch.context():
         spy(trl.SFTTrainer, "compute_loss", on_sft)
-        spy(trl.GRPOTrainer, "_get_per_token_logps_and_entropies", on_loss)
+        spy(SharedPromptTrainer, "_get_per_token_logps_and_entropies", on_loss)
         out = sft(grounder, [row], tmp_path / "sft", per_device_train_batch_size=1, **settings)
         tuned = load(str(out), dtype="float32")
         assert tuned.clip_format == grounder.clip_format
-        spy(type(tuned.model), "generate", on_generate("rollout"))
+        spy(SharedPromptTrainer, "_generate_single_turn", on_rollout)
         grpo_settings = dict(
             per_device_train_batch_size=2, num_generations=2, max_completion_length=4
         )

@@ -102,9 +102,10 @@ def grpo(
     `credit` says which tokens are paid for which part of the reward: "whole" (the paper's),
     "to-go" or "parts", see `stvgkit.credit`. `spatial` picks the terms of R_spa, see
     `score_answer`. `share_prompt` does the work of a prompt once for its group, `stop_broken` ends
-    an answer that cannot become valid any more, see `shared_prompt`. `settings` are TRL's `GRPOConfig` on top of `GRPO_DEFAULTS`, the rest is as in
-    `sft`. Besides what that writes, `out` gets `groups.jsonl`, a line for every group of
-    completions with its rewards, advantages, and what each part was paid.
+    an answer that cannot become valid any more, see `shared_prompt`. `settings` are TRL's
+    `GRPOConfig` on top of `GRPO_DEFAULTS`, the rest is as in `sft`. Besides what that writes, `out`
+    gets `groups.jsonl`, a line for every group of completions with its rewards, advantages, and
+    what each part was paid.
     """
     args = args or GRPOConfig(output_dir=str(out), **GRPO_DEFAULTS | settings)
     _check_batch(args, len(rows))
