@@ -12,8 +12,9 @@ from stvgkit.rewards import REWARDS
 from stvgkit.rows import gold_text, plan_row
 from stvgkit.training import rollout
 from stvgkit.training.models import load
+from stvgkit.training.row_dataset import row_dataset
 from stvgkit.training.shared_prompt import SharedPromptTrainer
-from stvgkit.training.trainers import lora, row_dataset
+from stvgkit.training.trainers import lora
 
 families = pytest.importorskip("families")
 pytestmark = pytest.mark.slow

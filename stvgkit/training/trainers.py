@@ -33,7 +33,7 @@ from stvgkit.training.cards import describe_model
 from stvgkit.training.crediting import CreditTrainer
 from stvgkit.training.models import Grounder, vision_parts
 from stvgkit.training.outside import plain_rows
-from stvgkit.training.row_dataset import row_dataset
+from stvgkit.training.row_dataset import REWARD_COLUMNS, row_dataset
 from stvgkit.training.runs import claim, describe_run, is_trained, last_checkpoint
 from stvgkit.tubes import Tube
 
