@@ -107,6 +107,7 @@ class Scan:
     turn: Turn
     in_order: bool  # a decoded frame carries its own pts; otherwise only their order is right
     for_decord: bool  # decord is proven to return the right frames
+    for_browser: bool  # so is a browser, for these packets in an MP4
 
 
 class _Packet:
@@ -146,6 +147,59 @@ def scan_file(path: Path) -> Scan:
 @functools.lru_cache(maxsize=64)
 def _scan_packets(path: Path, *_state) -> Scan:
     """Read the timestamps of every packet, and decode one frame for its size and turn."""
+    held = _read_packets(path)
+    packets, first, kind = held.packets, held.first, held.kind
+    cut_short = kind.startswith("matroska") and path.stat().st_size < _matroska_size(path)
+    if packets[-1].corrupt or cut_short:
+        raise VideoError(f"{path}: the file is truncated; get it again")
+    pts, last, time_base, in_order = _timestamps(path, held)
+    span = int(pts[-1] - pts[0]) * time_base
+    # These clocks start anywhere; AVI has none, and counts the delay of the decoder as well.
+    start = pts[0] if kind in ("mpegts", "mpeg", "avi") else 0
+    turn = _turn(first)
+    size = (first.width, first.height)[:: -1 if turn.transpose else 1]
+    info = VideoInfo(
+        *size,
+        fps=float((len(pts) - 1) / span if span else held.rate),
+        num_frames=len(pts),
+        duration=float(span + last * time_base),
+        times=(pts - start) * time_base.numerator / time_base.denominator,
+    )
+    has_index = kind not in ("mpegts", "mpeg")
+    keys = [packet.pts for packet in packets if packet.key] if in_order and has_index else []
+    for_decord = (
+        in_order
+        and turn == Turn()
+        and not any(packet.discard for packet in packets)
+        and all(packet.closed for packet in packets if packet.key)
+        and kind.startswith(("mov", "matroska"))
+        and first.format.name in ("yuv420p", "yuvj420p")
+        and size[0] % 2 == size[1] % 2 == 0
+    )
+    for_browser = (
+        for_decord
+        and packets[0].closed
+        and held.codec == "h264"
+        and first.format.name == "yuv420p"
+        and _decodes_in_order(packets)
+    )
+    keys = np.sort(np.array(keys, dtype=np.int64))
+    return Scan(path, info, pts, time_base, keys, turn, in_order, for_decord, for_browser)
+
+
+class _Held(NamedTuple):
+    """What was read from a file: its packets in decoding order, and the first frame of them."""
+
+    packets: list[_Packet]
+    first: object
+    kind: str  # FFmpeg's name of the container
+    codec: str
+    reorders: bool  # presentation order may differ from decoding order
+    time_base: Fraction
+    rate: Fraction
+
+
+def _read_packets(path: Path) -> _Held:
     packets, first = [], None
     with open_video(path) as (container, stream):
         codec = stream.codec_context
@@ -154,49 +208,43 @@ def _scan_packets(path: Path, *_state) -> Scan:
                 packets.append(_Packet(packet, codec.name))
             if first is None:
                 first = next(iter(packet.decode()), None)
-        kind, reorders, time_base = container.format.name, codec.has_b_frames, stream.time_base
+        if first is None:
+            raise VideoError(f"{path}: not one frame can be decoded; get the file again")
         rate = stream.guessed_rate or Fraction(25)
-    if first is None:
-        raise VideoError(f"{path}: not one frame can be decoded; get the file again")
-    cut_short = kind.startswith("matroska") and path.stat().st_size < _matroska_size(path)
-    if packets[-1].corrupt or cut_short:
-        raise VideoError(f"{path}: the file is truncated; get it again")
+        reorders = bool(codec.has_b_frames)
+        return _Held(
+            packets, first, container.format.name, codec.name, reorders, stream.time_base, rate
+        )
 
-    shown = [packet for packet in packets if not packet.discard]
-    if all(packet.pts is not None for packet in shown):
-        pts = np.sort([packet.pts for packet in shown])
-        last = shown[-1].duration or (int(np.median(np.diff(pts))) if len(pts) > 1 else 0)
-        # With B-frames, presentation differs from decoding times by varying amounts. Where it does
-        # not, a careless remux lost it: the decoder gives these times to the wrong frames.
-        lost = reorders and len({packet.pts - (packet.dts or 0) for packet in shown}) == 1
-        in_order = len(np.unique(pts)) == len(pts) and not lost
-    else:  # a raw stream
-        pts = np.arange(sum(1 for _ in decode_all(path)))
-        time_base, last, in_order = 1 / rate, 1, False
-    span = int(pts[-1] - pts[0]) * time_base
-    duration = span + last * time_base
-    loose = kind in ("mpegts", "mpeg")  # the clock starts anywhere, there is no index to seek by
-    turn = _turn(first)
-    size = (first.width, first.height)[:: -1 if turn.transpose else 1]
-    info = VideoInfo(
-        *size,
-        fps=float((len(pts) - 1) / span if span else rate),
-        num_frames=len(pts),
-        duration=float(duration),
-        times=(pts - (pts[0] if loose else 0)) * time_base.numerator / time_base.denominator,
-    )
-    keys = [packet.pts for packet in packets if packet.key] if in_order and not loose else []
-    for_decord = (
-        in_order
-        and turn == Turn()
-        and len(shown) == len(packets)
-        and all(packet.closed for packet in packets if packet.key)
-        and kind.startswith(("mov", "matroska"))
-        and first.format.name in ("yuv420p", "yuvj420p")
-        and size[0] % 2 == size[1] % 2 == 0
-    )
-    keys = np.sort(np.array(keys, dtype=np.int64))
-    return Scan(path, info, pts, time_base, keys, turn, in_order, for_decord)
+
+def _timestamps(path: Path, held: _Held) -> tuple[np.ndarray, int, Fraction, bool]:
+    """Sorted timestamps of the frames shown, how long the last is, their unit, and `in_order`."""
+    shown = [packet for packet in held.packets if not packet.discard]
+    given = [packet.pts for packet in shown]  # in decoding order
+    if None in given:  # a raw stream
+        return np.arange(sum(1 for _ in decode_all(path))), 1, 1 / held.rate, False
+    pts = np.sort(given)
+    last = shown[-1].duration or (int(np.median(np.diff(pts))) if len(pts) > 1 else 0)
+    # With B-frames, decoding order is not presentation order. Where the times say that it is, a
+    # careless remux lost them: the decoder gives these times to the wrong frames. AVI never has
+    # presentation times.
+    lost = held.reorders and given == pts.tolist()
+    if held.kind == "avi":
+        lost = held.reorders or held.codec in ("h264", "hevc")
+    in_order = len(np.unique(pts)) == len(pts) and not lost
+    if not held.packets[0].key or (in_order and held.first.pts != pts[0]):
+        # Cut inside a group of pictures: what comes before the first that decodes is lost.
+        decoded = [frame.pts for frame in decode_all(path)]
+        pts = pts[np.isin(pts, decoded)] if in_order else pts[-len(decoded) :]
+    return pts, last, held.time_base, in_order
+
+
+def _decodes_in_order(packets: list[_Packet]) -> bool:
+    """Whether decoding times are there, increase, and come before those of presentation."""
+    if any(packet.dts is None for packet in packets):
+        return False
+    dts = np.array([packet.dts for packet in packets])
+    return bool((np.diff(dts) > 0).all() and all(p.dts <= p.pts for p in packets))
 
 
 def _matroska_size(path: Path) -> int:

@@ -1,7 +1,8 @@
 """A video as H.264 bytes that fit into a web page, with the time of every frame.
 
-A file that browsers play and that is small enough goes in as it is, without its sound; any other
-is cut, scaled and encoded anew, and `note` says so. Boxes are relative, so they stay right at any
+A small file goes in as it is, without its sound, where its packets prove that a browser shows the
+frames that `read_frames` reads. Any other is cut, scaled and encoded anew, and `note` says what is
+cut or scaled. Boxes are relative, so they stay right at any
 size; frame numbers are kept, so the player shows those of the original file.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from stvgkit.errors import InputError
 from stvgkit.tubes import Span
 from stvgkit.video import VideoInfo, probe, transcode
+from stvgkit.video.packets import scan_file
 
 # 65 kB a second look well at 640x360; other sizes need about as much more as their side is longer.
 RATE, RATE_PIXELS = 65_000, 640 * 360
@@ -60,7 +62,7 @@ def web_video(path, window: Span | None = None, *, budget: int = 3_500_000) -> W
     if not len(asked):
         raise InputError(f"{path}: no frame of {window} is among its {info.num_frames} frames")
     size, kept, rate = _plan(info, asked, budget)
-    if kept == everything and _plays(path) and path.stat().st_size < budget:
+    if kept == everything and scan_file(path).for_browser and path.stat().st_size < budget:
         data = _remux(path)
         if len(data) <= min(rate * _seconds(info, kept) + CONTAINER, budget):
             return WebVideo(data, kept.frames(), info.times - info.times[0], info, "")
@@ -91,17 +93,6 @@ def _plan(info: VideoInfo, asked: Span, budget: int) -> tuple[int, Span, float]:
     return round(longest * scale), Span(asked.start, int(min(end, asked.end))), rate
 
 
-def _plays(path: Path) -> bool:
-    """Whether every browser decodes the file's own stream, and shows it as `read_frames` does."""
-    import av
-
-    with av.open(str(path.resolve())) as container:
-        stream = container.streams.best("video")
-        if stream.codec_context.name != "h264" or stream.codec_context.pix_fmt != "yuv420p":
-            return False
-        return not next(container.decode(stream)).rotation
-
-
 def _remux(path: Path) -> bytes:
     """The same H.264 packets in a fresh MP4 that starts at 0: no sound, no metadata."""
     import av
@@ -114,8 +105,8 @@ def _remux(path: Path) -> bytes:
         ):
             stream = source.streams.best("video")
             copy = target.add_stream_from_template(stream)
-            packets = [packet for packet in source.demux(stream) if packet.dts is not None]
-            first = min(packet.pts for packet in packets if not packet.is_discard)
+            packets = [packet for packet in source.demux(stream) if packet.size]
+            first = min(packet.pts for packet in packets)
             for packet in packets:
                 packet.stream, packet.pts, packet.dts = copy, packet.pts - first, packet.dts - first
                 target.mux(packet)
