@@ -6,6 +6,7 @@ notebook both show their sentence instead of a traceback.
     check_calls(my_iou, [((a, b), 0.5), ((a, a), 1.0)], hint="...")   # a function, by its values
     check_value(my_number, 3)                                         # a value
     check_claims(my_text, {"it parses": lambda text: ...})            # anything, by what must hold
+    check_choices(my_guesses, {"A": "late", "B": "space"})            # one choice for each name
 """
 
 from __future__ import annotations
@@ -89,6 +90,26 @@ def check_claims(attempt: Any, claims: Mapping[str, Callable[[Any], bool]], hint
         if not holds:
             raise Wrong(_sentence(f'this does not hold: "{claim}"', hint))
     print(f"Right: {'; '.join(claims)}.")
+
+
+def check_choices(attempt: Mapping[str, Any], expected: Mapping[str, str], hint: str = "") -> None:
+    """Compare one choice for each name; the sentence counts the right ones and names none.
+
+    >>> check_choices({"A": "late", "B": "space"}, {"A": "late", "B": "space"})
+    Right: all 2 choices.
+    >>> check_choices({"A": "space", "B": "space"}, {"A": "late", "B": "space"}, "Look again.")
+    Traceback (most recent call last):
+    stvgkit.exercises.Wrong: Not yet: 1 of 2 choices are right. Look again.
+    """
+    if _is_gap(attempt) or (isinstance(attempt, Mapping) and all(map(_is_gap, attempt.values()))):
+        raise Unsolved(_UNSOLVED)
+    if not isinstance(attempt, Mapping) or set(attempt) != set(expected):
+        names = ", ".join(map(repr, expected))
+        raise Wrong(_sentence(f"give a dictionary with one choice for each of {names}", hint))
+    right = sum(attempt[name] == choice for name, choice in expected.items())
+    if right < len(expected):
+        raise Wrong(_sentence(f"{right} of {len(expected)} choices are right", hint))
+    print(f"Right: all {right} choices.")
 
 
 _UNSOLVED = "Not solved yet: write your code in place of the three dots."
