@@ -181,7 +181,7 @@ def _scan_packets(path: Path, *_state) -> Scan:
         and packets[0].closed
         and held.codec == "h264"
         and first.format.name == "yuv420p"
-        and _decodes_in_order(packets)
+        and _plays_in_order(packets)
     )
     keys = np.sort(np.array(keys, dtype=np.int64))
     return Scan(path, info, pts, time_base, keys, turn, in_order, for_decord, for_browser)
@@ -239,12 +239,21 @@ def _timestamps(path: Path, held: _Held) -> tuple[np.ndarray, int, Fraction, boo
     return pts, last, held.time_base, in_order
 
 
-def _decodes_in_order(packets: list[_Packet]) -> bool:
-    """Whether decoding times are there, increase, and come before those of presentation."""
+def _plays_in_order(packets: list[_Packet]) -> bool:
+    """Whether a browser that is given these times shows every frame at its own.
+
+    Decoding times must be there, increase, and come before those of presentation. Chromium takes
+    the step to the next *decoded* frame for how long a frame is shown: with B-frames that is right
+    only where the steps are even.
+    """
     if any(packet.dts is None for packet in packets):
         return False
     dts = np.array([packet.dts for packet in packets])
-    return bool((np.diff(dts) > 0).all() and all(p.dts <= p.pts for p in packets))
+    pts = np.array([packet.pts for packet in packets])
+    steps = np.diff(np.sort(pts))
+    even = not len(steps) or np.ptp(steps) <= np.mean(steps) / 4
+    reordered = (np.diff(pts) < 0).any()
+    return bool((np.diff(dts) > 0).all() and (dts <= pts).all() and (even or not reordered))
 
 
 def _matroska_size(path: Path) -> int:
