@@ -1,15 +1,19 @@
 # %% [markdown]
-# STVG-o1 trains a language model to draw boxes without changing its architecture. What it learns
-# from is five numbers, computed from its answer and the gold tube. Here you build each from its
-# equation, compare it with the library's, and then look for answers that the sum likes and you do
-# not.
+# **Question of this lesson.** What is an answer worth, and can a bad answer be worth more than a better one?
+#
+# STVG-o1 trains a language model to write boxes without changing its architecture. It learns from five
+# numbers, the *rewards*, computed from its answer and the gold tube. Here you build each reward from its
+# equation and compare it with the library's. The [formula sheet](../docs/formulas.md) has all of them on
+# one page.
 #
 # **You will learn**
-# - what each of the five rewards measures, and why one alone would not do;
-# - why a spatial reward needs GIoU *and* L1;
-# - three places where the paper's sum rewards the wrong thing, and how to see them in a log.
+# - what each of the five rewards measures;
+# - why the reward for place needs GIoU *and* L1;
+# - one case in which the paper's sum pays for the wrong thing, and two in which a small change to it
+#   would.
 #
-# Needed: [02](02_prompts_and_answers.ipynb), where the answer's format comes from. No GPU, no model.
+# **You need to know** the form of an answer from [02](02_prompts_and_answers.ipynb). No GPU and no model
+# are used.
 
 # %% tags=["parameters"]
 import os
@@ -28,8 +32,9 @@ from stvgkit.exercises import check_calls, check_claims, check_value
 # %% [markdown]
 # ## A gold tube and an answer
 #
-# The gold tube has a box on each of the frames 2 to 5, counted among the frames *shown to the
-# model*. The answer below is a frame late and its boxes are a little off.
+# The gold tube has a box on each of the frames 2 to 5, counted among the frames *shown to the model*.
+# The answer below claims frames 3 to 6, one frame too late. Its final boxes are a little off, and its
+# think boxes are off a little more.
 
 # %%
 space = CoordinateSpace.relative(100)
@@ -45,8 +50,8 @@ print(text)
 #
 # $$R_f = 1 \text{ if the whole completion matches the format, else } 0$$
 #
-# "Whole" matters. A model that writes the answer *and* a friendly sentence gets 0, because what
-# reads the answer later must not have to guess.
+# The word "whole" matters. A completion with the answer *and* a friendly sentence gets 0. A program that
+# reads the answer later should not have to guess where it begins.
 
 # %%
 def format_reward(text: str) -> float:
@@ -61,8 +66,9 @@ assert format_reward(text) == 1 and format_reward(text + " I hope this helps!") 
 #
 # $$R_c = 1 \text{ if both lists hold exactly the frames } t_s, \dots, t_e \text{, else } 0$$
 #
-# The time says which frames have a box. Lists that leave one out, or go on after the end,
-# contradict it. `consistent` of a parsed answer is this test.
+# $t_s$ and $t_e$ are the first and the last frame of the claimed span. The span says which frames have a
+# box. A list that leaves one out, or goes on after the end, contradicts the span. The field
+# `consistent` of a parsed answer is this test.
 
 # %%
 def consistency_reward(text: str) -> float:
@@ -79,8 +85,8 @@ assert consistency_reward(text) == 1 and consistency_reward(longer) == 0
 #
 # $$R_t = \frac{|T_{pred} \cap T_{gold}|}{|T_{pred} \cup T_{gold}|}$$
 #
-# Both ends count: frames 3 to 6 are four frames. Of the frames 2, 3, 4, 5 and 3, 4, 5, 6 three are
-# common and five are in either.
+# This is tIoU: the frames in both spans, divided by the frames in either. Both ends count. Frames 2 to 5
+# and frames 3 to 6 have three frames in common, out of five in all, so $R_t = 3/5$.
 
 # %%
 def temporal_reward(text: str, gold: Tube) -> float:
@@ -95,15 +101,16 @@ assert temporal_reward(text, gold) == 3 / 5
 # %% [markdown]
 # ## 4 · Place, $R_s$ (Eq. 6 to 8)
 #
-# On each frame of the overlap $T_\cap$ a box $b_i$ is compared with the gold box $g_i$:
+# Three ways to compare a box $b$ with a gold box $g$:
 #
-# $$R_{spa}(B) = \frac{1}{|T_\cap|}\sum_{i \in T_\cap}
-# \left(\text{GIoU}(b_i, g_i) - \lVert b_i - g_i \rVert_1\right),
-# \qquad R_s = R_{spa}(\text{think}) + R_{spa}(\text{pred})$$
+# - **IoU**: the common area divided by the area that either covers, from 0 to 1.
+# - **GIoU**: IoU minus the empty share of the enclosing box. The enclosing box $C$ is the smallest one
+#   around both. GIoU is 1 for equal boxes and comes near -1 for small boxes far apart:
+#   $\text{GIoU} = \text{IoU} - (|C| - |b \cup g|) / |C|$.
+# - **L1 distance**: the sum of the four absolute differences of the relative coordinates, from 0 to 4.
 #
-# Why two terms? Slide a box over a gold box and watch what each says. IoU is flat at 0 as soon as
-# the boxes do not touch: no hint which way is better. GIoU goes on falling. L1 has the same slope
-# everywhere, near the goal too, where IoU-like terms say little about *which corner* is wrong.
+# **The picture of this lesson** slides a box over a gold box of the same size. Look at what each curve
+# says where the boxes do not touch, beyond 0.2 on both sides.
 
 # %%
 target = [0.4, 0.4, 0.6, 0.6]
@@ -123,9 +130,22 @@ far = np.abs(shift) > 0.21
 assert (iou(slid, goal)[far] == 0).all() and len(set(giou(slid, goal)[far].round(6))) > 2
 
 # %% [markdown]
-# All four meet at a perfect box: IoU = GIoU = 1 and L1 = 0. At the far ends IoU cannot tell 0.25
-# from 0.4, GIoU can. GIoU − L1 lies between −5 and 1; the scale is that of *relative* coordinates.
-# In pixels the L1 term alone would run into the hundreds and drown the other four rewards.
+# At the perfect place, in the middle, IoU and GIoU are 1 and -L1 is 0. So GIoU - L1 is 1 there.
+#
+# - IoU is 0 wherever the boxes do not touch. It does not say in which direction the goal lies.
+# - GIoU goes on falling with the distance.
+# - L1 has the same slope everywhere. Near the goal it still says which corner is off, and by how much.
+#
+# $T_\cap$ are the frames in both spans, the claimed and the gold one. For a list of boxes $B$ the paper
+# takes the mean over these frames. The reward adds both lists:
+#
+# $$R_{spa}(B) = \frac{1}{|T_\cap|}\sum_{i \in T_\cap}
+# \left(\text{GIoU}(b_i, g_i) - \lVert b_i - g_i \rVert_1\right),
+# \qquad R_s = R_{spa}(\text{think}) + R_{spa}(\text{pred})$$
+#
+# If the spans do not meet, $T_\cap$ is empty and $R_{spa} = 0$ (Eq. 6). The paper does not say whether
+# coordinates are in pixels. Here they are relative. In pixels the L1 distance would run into the
+# hundreds, and the other rewards would not count beside it.
 
 # %%
 def spatial_mean(tube: Tube, gold: Tube, span: Span) -> float:
@@ -139,19 +159,18 @@ def spatial_mean(tube: Tube, gold: Tube, span: Span) -> float:
 answer = parse_answer(text, space)
 r_think, r_pred = (spatial_mean(t, gold, answer.span) for t in (answer.think, answer.pred))
 print(f"R_spa: think {r_think:.3f}, pred {r_pred:.3f}, R_s = {r_think + r_pred:.3f}")
-assert r_pred > r_think
+assert (round(r_think, 2), round(r_pred, 2)) == (0.0, 0.5)
 
 # %% [markdown]
-# `spatial_mean` trusts that the list has a box on every common frame. The paper does not say what
-# happens where one is missing; the library counts it as the worst box there is, −5. Why it must is
-# the third trap below.
+# `spatial_mean` needs a box on every common frame. The paper does not say what happens where one is
+# missing. The library counts a missing box as -5, the least that GIoU - L1 can be. Trap 3 shows why.
 #
 # ## 5 · Better on second thought, $R_k$ (Eq. 9)
 #
 # $$R_k = \max\left(R_{spa}(\text{pred}) - R_{spa}(\text{think}),\ 0\right)$$
 #
-# The model writes a first guess, the *think boxes*, and then the final ones. $R_k$ pays for what
-# the second look adds. The sum (Eq. 10) weighs it with $\lambda_k = 0.5$:
+# The think reward pays for what the final boxes improve over the first guess. The sum (Eq. 10) weighs it
+# with $\lambda_k = 0.5$:
 #
 # $$R = R_f + R_c + R_t + R_s + \lambda_k R_k$$
 
@@ -163,8 +182,9 @@ print(f"by hand {total:.6f}\nlibrary {by_library}")
 assert abs(by_library.total - total) < 1e-9 and abs(by_library.think - gain) < 1e-9
 
 # %% [markdown]
-# By hand and library agree. What a trainer calls are the same five with lists in and out, one
-# entry per completion: `stvgkit.rewards.REWARDS`, with `REWARD_WEIGHTS` for the sum.
+# Both give 3.35: 1 for the format, 1 for consistency, 0.6 for time, 0.50 for place, and half of 0.50 for
+# the improvement. A trainer calls the same five functions with lists, one entry for each completion.
+# They are `stvgkit.rewards.REWARDS`, with `REWARD_WEIGHTS` for the sum.
 
 # %%
 from stvgkit.rewards import REWARD_WEIGHTS, REWARDS
@@ -215,13 +235,16 @@ for name, completion in lab.presets.items():
 # %% [markdown]
 # ## Trap 1 · For $\lambda_k > 1$ it pays to spoil the think boxes
 #
-# Where pred is better than think, the spatial part of the sum is
+# The next sections show three ways in which a sum of rewards can pay for the wrong thing. The first
+# needs a weight $\lambda_k$ above 1. The paper tried 0.2, 0.5 and 1.0, so it never met this trap.
+#
+# Where the final boxes are better than the think boxes, the spatial part of the sum is
 #
 # $$R_{spa}^{think} + R_{spa}^{pred} + \lambda_k (R_{spa}^{pred} - R_{spa}^{think})
 # = (1 - \lambda_k)\, R_{spa}^{think} + (1 + \lambda_k)\, R_{spa}^{pred}$$
 #
-# At $\lambda_k = 0.5$ the think boxes keep half their weight. At 1 nobody cares about them. Above
-# 1 the factor is negative: the worse the first guess, the higher the sum.
+# At $\lambda_k = 0.5$ the think boxes keep half their weight. At 1 their weight is 0. Above 1 it is
+# negative: the worse the first guess, the higher the sum.
 
 # %%
 def thinking(quality: float) -> str:
@@ -239,21 +262,25 @@ figure.update_layout(xaxis_title="quality of the think boxes", yaxis_title="R", 
 figure.show()
 
 # %% [markdown]
-# With 0.5 the curve rises to the perfect answer, with 1.5 it falls towards it. The paper tried
-# 0.2, 0.5 and 1.0 and never met the trap.
+# With 0.5 the curve rises to the perfect answer on the right. With 1.5 it falls towards it.
+#
+# **Change and watch.** Put `0.9` and `1.1` in place of `0.5` and `1.5`. At which value does the curve turn?
 
 # %%
 spoiled, perfect = thinking(0.0), thinking(1.0)
 for lambda_k, honest_wins in ((0.5, True), (1.5, False)):
     a, b = (score_answer(t, gold, space, lambda_k=lambda_k).total for t in (perfect, spoiled))
     print(f"λ_k = {lambda_k}: perfect {a:.2f}, spoiled first guess {b:.2f}")
-    assert (a > b) == honest_wins
+    assert (a > b) == honest_wins and (round(b, 2) == 5.8 or honest_wins)
 
 # %% [markdown]
+# With $\lambda_k = 1.5$ a spoiled first guess earns 5.80, and the perfect answer 5.00.
+#
 # ## Trap 2 · While the boxes are bad, missing in time pays
 #
-# $R_s$ is charged on the overlap in time only, and it can be negative. A policy whose boxes are
-# still poor is *punished* for every frame on which it is right about the time.
+# This trap is in the paper's own sum, and the paper does not discuss it. $R_s$ is charged only where the
+# spans meet, and it can be negative. An answer with poor boxes then loses reward for every frame on
+# which it is right about the time.
 
 # %%
 bad_box = [0.7, 0.7, 0.9, 0.95]
@@ -267,19 +294,22 @@ def claiming(start: int, end: int) -> str:
 rewards = {span: score_answer(claiming(*span), gold, space) for span in ((2, 5), (5, 7), (6, 7))}
 for (start, end), r in rewards.items():
     print(f"frames {start}-{end}: R_t {r.temporal:.2f}, R_s {r.spatial:5.2f}, R {r.total:5.2f}")
-assert rewards[6, 7].total > rewards[2, 5].total
+assert (round(rewards[2, 5].total, 2), rewards[6, 7].total) == (-1.76, 2.0)
 assert rewards[6, 7].temporal == 0
 
 # %% [markdown]
-# The answer that misses the event altogether (6 to 7, no overlap) earns more than the one with the
-# right time: 2.0, the wages of form alone. In a log this shows as a sum that rises while the
-# *temporal* reward falls. Plot the rewards one by one, always; and let the model learn to point
-# before GRPO starts, which is what SFT is for.
+# The answer with the right time earns -1.76. The answer that misses the event altogether (frames 6 to 7)
+# earns 2.00: one for the format, one for consistency, and nothing is charged. A model that cannot point
+# yet therefore learns to miss the event.
+#
+# In a log this shows as a sum that rises while the *temporal* reward falls. So plot the rewards one by
+# one. And let the model learn to point before GRPO starts: SFT can do that.
 #
 # ## Trap 3 · Averaging over the boxes that are there
 #
-# Suppose a missing box inside the overlap were simply left out of the mean. Then a model could
-# answer the easy frames, skip the hard ones, and score better for it.
+# The third trap is about a case on which the paper is silent: a box is missing on a common frame.
+# Suppose that it were simply left out of the mean. A model could then answer the easy frames, skip the
+# hard ones, and score better for it.
 
 # %%
 hard = pred.boxes.copy()
@@ -295,9 +325,9 @@ for name, tube in (("all boxes", full), ("hard one left out", skipping)):
     print(f"{name:18s} mean over present {paper_like:6.2f}   library {ours:6.2f}")
 
 # %% [markdown]
-# Averaged over what is present, leaving the hard box out *raises* the reward; counted as the worst
-# box (−5), it never does. The consistency reward alone would not save us: it is one point, paid
-# once, however many boxes are missing.
+# On average over the boxes that are there, leaving out the hard box *raises* the place reward from -1.01
+# to 1.00. Counted as -5, it lowers it to -2.67. The consistency reward alone would not prevent the
+# trick. It costs one point, once, however many boxes are missing.
 
 # %%
 left_out = format_answer(Answer(span, skipping, skipping, True), space)
@@ -307,13 +337,10 @@ assert score_answer(left_out, gold, space).total < score_answer(with_bad, gold, 
 # %% [markdown]
 # ## Exercises
 #
-# Write your code in place of the three dots, run the cell, then the check below it. A check answers
-# with a sentence.
-#
 # ### Exercise 1 · Overlap in time without sets
 #
-# Compute $R_t$ from two spans by arithmetic alone. Ends are inclusive; spans that do not meet give
-# 0, and so does a reversed one (its end before its start).
+# Compute $R_t$ from two spans by arithmetic alone. Both ends count. Spans that do not meet give 0, and so
+# does a reversed one (its end before its start).
 
 # %%
 def time_overlap(pred: Span, gold: Span) -> float:
@@ -338,8 +365,8 @@ check_calls(
 # %% [markdown]
 # ### Exercise 2 · The most there is
 #
-# What is the highest sum $R$ that any answer can earn, with $\lambda_k = 0.5$? And what is $R_k$
-# of that answer?
+# What is the highest sum $R$ that any answer can earn, with $\lambda_k = 0.5$? And what is $R_k$ of that
+# answer?
 
 # %%
 # solution
@@ -351,10 +378,10 @@ check_value(highest, score_answer(perfect, gold, space).total, hint="Add up the 
 check_value(think_reward_there, score_answer(perfect, gold, space).think, hint="Better than what?")
 
 # %% [markdown]
-# ### Exercise 3 · Earn it the honest way
+# ### Exercise 3 · A rough guess, then better boxes
 #
-# Write a completion for `gold` whose think reward is above 0.3 while the whole sum stays above 4:
-# a rough first guess, then better boxes. Build it with `format_answer`, or type it.
+# Write a completion for `gold` whose think reward is above 0.3 while the whole sum stays above 4. Build
+# it with `format_answer`, or type it.
 
 # %%
 # solution
@@ -373,11 +400,11 @@ check_claims(
 )
 
 # %% [markdown]
-# ### Exercise 4 · Repair trap 2
+# ### Exercise 4 · Misconception: "a higher sum is a better answer"
 #
-# Propose a spatial reward that never punishes an answer for being right about the time: given the
-# mean $r$ = GIoU − L1 over the overlap (between −5 and 1), return a number that still grows with
-# $r$ and is never negative.
+# Trap 2 shows that it need not be. Repair it: propose a reward for place that never punishes an answer
+# for being right about the time. Given the mean $r$ = GIoU - L1 over the common frames (between -5 and
+# 1), return a number that still grows with $r$ and is never negative.
 
 # %%
 def friendly_spatial(r: float) -> float:
@@ -398,12 +425,14 @@ check_claims(
 )
 
 # %% [markdown]
-# Such a term changes what is optimal elsewhere too (a loose box now earns nearly as much as a good
-# one). Rewards are designed, tried, and read in logs; [05](05_grpo_by_hand.ipynb) shows what a
-# trainer makes of them.
+# Such a repair changes other things too. A loose box now earns nearly as much as a tight one.
+# [Lesson 06](06_grpo_with_trl.ipynb) looks at what a training run makes of the rewards.
 #
-# ## What you have seen
-# - Form (format, consistency), time, place, and *better on second thought*: five numbers, one sum,
-#   5 at most.
-# - Relative coordinates keep the terms comparable; GIoU gives a direction where IoU is blind.
-# - A sum can rise while what you want falls. Log every reward by itself.
+# ## In three sentences
+#
+# Five rewards pay for format, consistency, time, place and improvement, and their sum is at most 5. For
+# place, GIoU gives a direction where boxes do not touch, and L1 says near the goal what is off. The sum can
+# rise while the answers get worse, so log every reward by itself.
+#
+# **What comes next.** [Lesson 04](04_sft.ipynb) trains the model on right answers, before any reward is
+# used.
