@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_score,
         add_info,
         add_play,
+        add_lab,
     ):
         add(commands)
     return parser
@@ -325,3 +326,53 @@ def run_play(args) -> None:
         raise InputError("nothing to play: give --video, or --benchmark with --annotations")
     player.save(args.out)
     print(f"{args.out}: {player!r}")
+
+
+def add_lab(commands) -> None:
+    from stvgkit.datasets import BENCHMARKS
+
+    lab = commands.add_parser(
+        "lab",
+        help="write a page in which an answer is bent by hand and the rewards follow",
+        description="Without options, a sample clip that comes with the repository. The page is "
+        "one file that works anywhere and asks for nothing.",
+    )
+    lab.add_argument("--benchmark", choices=BENCHMARKS, help="which one")
+    lab.add_argument("--annotations", type=Path, help="its file; for vue-stg, its folder")
+    lab.add_argument("--id", help="which sample; the first where none is named")
+    lab.add_argument("--video", type=Path, help="the sample's video file")
+    lab.add_argument("--videos", type=Path, help="folder of the benchmark's videos")
+    lab.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
+    lab.add_argument("--answer", type=Path, help="text file with the answer to start from")
+    lab.add_argument("--space", default="0-1000", help="the answer's numbers: 0-1000 or 640x360")
+    lab.add_argument("--out", type=Path, default=Path("lab.html"), help="the page to write")
+    lab.set_defaults(run=run_lab)
+
+
+def run_lab(args) -> None:
+    from stvgkit.datasets import data_samples
+    from stvgkit.viewing.play import lab_of_sample
+
+    if bool(args.annotations) != bool(args.benchmark):
+        raise InputError("--annotations and --benchmark go together: give both or neither")
+    if args.video and not args.annotations:
+        raise InputError("--video needs --annotations and --benchmark: a reward needs gold boxes")
+    if not args.annotations:
+        folder = data_samples() / "opencv"
+        args.benchmark, args.annotations, args.videos = (
+            "hcstvg",
+            folder / "annotations.json",
+            folder,
+        )
+    lab = lab_of_sample(
+        args.benchmark,
+        args.annotations,
+        args.id,
+        video=args.video,
+        videos=args.videos,
+        boxes=args.boxes,
+        answer=args.answer,
+        space=args.space,
+    )
+    lab.save(args.out)
+    print(f"{args.out}: {lab!r}")

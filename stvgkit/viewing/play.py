@@ -1,4 +1,4 @@
-"""`stvgkit play`: find the sample, its video and its predictions, and make the player."""
+"""`stvgkit play` and `stvgkit lab`: find sample, video and predictions, and make the page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stvgkit.errors import InputError
 from stvgkit.predictions import Prediction, read_completions, read_hcstvg
 from stvgkit.tubes import Tube
 from stvgkit.video import probe, sample_indices
+from stvgkit.viewing.lab import LAB_FORMAT, RewardLab, reward_lab
 from stvgkit.viewing.players import Player, show_player
 
 
@@ -27,13 +28,12 @@ def play_answer(
     """
     if answer is None:
         return show_player(video, query=query, **options)
-    if not answer.is_file():
-        raise InputError(f"{answer}: there is no such file: give a text file with an answer")
+    text = _answer_text(answer)
     CoordinateSpace.parse(space)
     info = probe(video)
     frames = sample_indices(info, fps)
     line = {
-        "completion": answer.read_text(encoding="utf-8", errors="replace").strip(),
+        "completion": text,
         "frames": frames.tolist(),
         "times": (info.times[frames] - info.times[frames[0]]).tolist(),
         "space": space,
@@ -58,11 +58,7 @@ def play_sample(
     Each of `predictions` is a path or NAME=PATH; the name, by default the file's, is shown.
     """
     report = SkipReport()
-    sample = _find(
-        read_benchmark(benchmark, annotations, videos, report, boxes=boxes), name, report
-    )
-    if video is not None:
-        sample = replace(sample, video=video)
+    sample = _sample(benchmark, annotations, name, report, video, videos, boxes)
     preds, answers = {}, {}
     for argument in predictions:
         label, path = _named(argument)
@@ -71,6 +67,36 @@ def play_sample(
         else:
             preds[label] = _prediction(path, benchmark, sample, report)
     return show_player(sample, pred=preds, answers=answers, reader=reader, **options)
+
+
+def lab_of_sample(
+    benchmark: str,
+    annotations: Path,
+    name: str | None,
+    *,
+    video: Path | None = None,
+    videos: Path | None = None,
+    boxes: Path | None = None,
+    answer: Path | None = None,
+    space: str = "0-1000",
+) -> RewardLab:
+    """The reward lab of one sample of a benchmark, with the answer in a text file to start from."""
+    sample = _sample(benchmark, annotations, name, SkipReport(), video, videos, boxes)
+    text = None if answer is None else _answer_text(answer)
+    return reward_lab(sample, text, replace(LAB_FORMAT, space=space))
+
+
+def _answer_text(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file: give a text file with an answer")
+    return path.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _sample(benchmark: str, annotations: Path, name, report: SkipReport, video, videos, boxes):
+    """The sample with this id, the first where none is named, on `video` where one is given."""
+    samples = read_benchmark(benchmark, annotations, videos, report, boxes=boxes)
+    sample = _find(samples, name, report)
+    return sample if video is None else replace(sample, video=video)
 
 
 def _find(samples: Iterator[Sample], name: str | None, report: SkipReport) -> Sample:

@@ -16,7 +16,7 @@ from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
 from stvgkit.rows import ClipFormat
 from stvgkit.viewing.players import show_player
-from stvgkit.viewing.widgets.shown import STYLE, ShownClip, bar, legend
+from stvgkit.viewing.shown import STYLE, ShownClip, bar, legend
 
 ALL = "all samples"
 FILM = 6  # frames of a completion's strip

@@ -23,6 +23,10 @@ class ShownClip:
     """What a model was shown of a sample, small enough to draw: pictures, gold boxes, space."""
 
     def __init__(self, sample: Sample, clip_format: ClipFormat, side: int) -> None:
+        if sample.video is None:
+            raise InputError(
+                f"sample {sample.id}: it has no video file: read it with a video folder"
+            )
         row = plan_row(sample, clip_format)
         self.target = Tube(row["target_frames"], row["target_boxes"])
         if not len(self.target):
@@ -57,24 +61,6 @@ class ShownClip:
             if tube is not None and index in tube.frames
         )
         return f'<use href="#{self.name}-{index}"/>{boxes}'
-
-
-def timeline(clip: ShownClip, answer: Answer | None, index: int) -> str:
-    """Gold and answered time as two bars over the shown frames, and where `index` is."""
-    width, count = clip.size[0], len(clip.frames)
-    step = width / count
-    spans = [("gold", clip.target.span)] + ([] if answer is None else [("pred", answer.span)])
-    bars = "".join(
-        f'<rect x="{span.start * step:.1f}" y="{4 + 12 * k}" width="{len(span) * step:.1f}" '
-        f'height="8" rx="2" fill="{layer_style(kind)[0]}"/>'
-        for k, (kind, span) in enumerate(spans)
-    )
-    ticks = "".join(f'<path d="M{i * step:.1f} 0V28" stroke="#444b59"/>' for i in range(1, count))
-    return (
-        f'<svg viewBox="0 0 {width} 28" width="{width}" style="max-width: 100%; background: '
-        f'#14161b; border-radius: 4px; margin-top: 6px">{ticks}{bars}'
-        f'<rect x="{(index + 0.5) * step - 1:.1f}" width="2" height="28" fill="#fff"/></svg>'
-    )
 
 
 def legend() -> str:
