@@ -49,7 +49,7 @@ def page():
     path = require_browser()
     from playwright.sync_api import sync_playwright
 
-    folder = files("stvgkit.viewing")
+    folder = files("stvgkit.viewing").joinpath("reward_lab")
     script = "".join(folder.joinpath(f"{name}.js").read_text() for name in ("answers", "rewards"))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)

@@ -34,7 +34,12 @@ BUDGET = 1_300_000  # bytes of pictures, which base64 makes a third larger: a pa
 LAB_FORMAT = ClipFormat(max_frames=120)
 """How a lab shows a clip where nothing else is said: 2 frames a second, numbers from 0 to 1000."""
 
-SCRIPTS = ("answers.js", "rewards.js", "edits.js", "dom.js", "lab.js")
+STYLE = "reward_lab/lab.css"
+SCRIPTS = (
+    *(f"reward_lab/{name}.js" for name in ("answers", "rewards", "edits")),
+    "player/dom.js",
+    "reward_lab/lab.js",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +63,7 @@ class RewardLab:
             f'<script type="application/json">{as_json(self.data)}</script>\n</section>'
         )
         title = self.data["title"] or "stvgkit reward lab"
-        return document(body, title, asset("lab.css"), bundle(*SCRIPTS))
+        return document(body, title, asset(STYLE), bundle(*SCRIPTS))
 
     def save(self, path) -> None:
         """Write the document to `path`."""
