@@ -86,12 +86,19 @@ SMOKE = Budget(
 def run(out: Path, *, seed: int = 0, smoke: bool = False) -> dict:
     """Do every step that is not done yet, print the table, and return what `metrics.json` holds."""
     need("stvgkit.demo", "all", "av", "torch", "transformers", "trl", "plotly", "ipywidgets")
+    from stvgkit.training.progress import only_our_lines
+
+    with only_our_lines():
+        return _run(Path(out), seed, smoke)
+
+
+def _run(out: Path, seed: int, smoke: bool) -> dict:
     from stvgkit.training.models import TINY, load
     from stvgkit.training.runs import claim
     from stvgkit.training.trainers import grpo, sft
     from stvgkit.viewing.report import write_report
 
-    out, budget = Path(out), SMOKE if smoke else FULL
+    budget = SMOKE if smoke else FULL
     settings = {"seed": seed, "smoke": smoke, "budget": asdict(budget)}
     claim(out, json.loads(json.dumps(settings)), begun=(out / "run.json").exists())
     train, test, novel = (read_split(out, *split) for split in budget.clips.items())

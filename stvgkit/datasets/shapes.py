@@ -22,6 +22,7 @@ from stvgkit.boxes import iou
 from stvgkit.datasets.prepared import write_prepared
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import need
+from stvgkit.progress import Progress
 from stvgkit.tubes import Span, Tube
 
 SIZE = 64  # pixels, width and height
@@ -263,21 +264,21 @@ def write_shapes(
     >>> [sample.id for sample in read_prepared(path)]
     ['shapes-test-00000', 'shapes-test-00001']
     """
-    need("stvgkit.datasets.shapes", "video", "tqdm")
-    from tqdm.auto import tqdm
-
+    need("stvgkit.datasets.shapes", "video", "av", "PIL", "tqdm")
     from stvgkit.video import write_video
 
     folder = Path(folder) / split
     samples = []
-    for number in tqdm(range(count), desc=f"shapes/{split}", disable=not progress):
-        scene = scene_of(split, number, seed, difficulty)
-        name = f"shapes-{split}-{number:05d}"
-        video = folder / "videos" / f"{name}.mp4"
-        if not video.exists():
-            video.parent.mkdir(parents=True, exist_ok=True)
-            write_video(video, render(scene), FPS, crf=12)
-        samples.append(_sample(name, video, scene))
+    with Progress(f"clips ({split})", count, shown=progress) as line:
+        for number in range(count):
+            scene = scene_of(split, number, seed, difficulty)
+            name = f"shapes-{split}-{number:05d}"
+            video = folder / "videos" / f"{name}.mp4"
+            if not video.exists():
+                video.parent.mkdir(parents=True, exist_ok=True)
+                write_video(video, render(scene), FPS, crf=12)
+            samples.append(_sample(name, video, scene))
+            line.step()
     path = folder / "samples.jsonl"
     write_prepared(path, samples, source=f"shapes, seed {seed}, difficulty {difficulty}")
     return path

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from tqdm.auto import tqdm
 
 from stvgkit.answers import CoordinateSpace, parse_answer
 from stvgkit.datasets import Sample
 from stvgkit.errors import VideoError
 from stvgkit.predictions import Prediction, read_completions
+from stvgkit.progress import Progress
 from stvgkit.rows import row_images, row_messages
 from stvgkit.scoring import Report, sample_scores, score_samples
 from stvgkit.training.lines import (
@@ -151,15 +151,19 @@ def predict(
     state.wait_for_everyone()
     mine = batches[state.process_index :: state.num_processes]
     todo = [batch for batch in mine if any(row["id"] not in done for row in batch)]
-    bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc=out.stem, unit="batch")
-    bar.disable = bar.disable or not (progress and state.is_local_main_process)
-    with part.open("a", encoding="utf-8") as file, bar:
+    line = Progress(
+        "answers, batch",
+        len(mine),
+        done=len(mine) - len(todo),
+        shown=progress and state.is_local_main_process,
+    )
+    with part.open("a", encoding="utf-8") as file, line:
         for batch in todo:
             for row, answer in zip(batch, _answers(ask, batch), strict=True):
                 if row["id"] not in done:
                     file.write(new_line(row, answer, by) + "\n")
             file.flush()
-            bar.update()
+            line.step()
     state.wait_for_everyone()
     if state.is_main_process:
         gather(out)

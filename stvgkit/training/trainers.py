@@ -33,6 +33,7 @@ from stvgkit.training.cards import describe_model
 from stvgkit.training.crediting import CreditTrainer
 from stvgkit.training.models import Grounder, vision_parts
 from stvgkit.training.outside import plain_rows
+from stvgkit.training.progress import only_our_lines, show_one_line
 from stvgkit.training.row_dataset import REWARD_COLUMNS, row_dataset
 from stvgkit.training.runs import claim, describe_run, is_trained, last_checkpoint
 from stvgkit.tubes import Tube
@@ -80,7 +81,7 @@ def sft(
         callbacks=list(callbacks),
         peft_config=deepcopy(peft_config),  # PEFT writes into it
     )
-    return _run(trainer, grounder, Path(out))
+    return _run(trainer, grounder, Path(out), "SFT")
 
 
 def grpo(
@@ -137,7 +138,7 @@ def grpo(
         callbacks=[*callbacks, GroupLog(args.num_generations, credit, scoring)],
         peft_config=deepcopy(peft_config),  # PEFT writes into it
     )
-    return _run(trainer, grounder, Path(out))
+    return _run(trainer, grounder, Path(out), "GRPO")
 
 
 def lora(grounder: Grounder, *, vision: bool = False, **settings) -> LoraConfig:
@@ -194,7 +195,9 @@ def _check_batch(args: GRPOConfig, prompts: int) -> None:
         )
 
 
-def _run(trainer, grounder: Grounder, out: Path) -> Path:
+@only_our_lines()
+def _run(trainer, grounder: Grounder, out: Path, name: str) -> Path:
+    show_one_line(trainer, name)
     trainer.add_callback(OnlyFinite())
     trainer.add_callback(KeepClipFormat(grounder.clip_format))
     if trainer.args.fp16:
