@@ -7,6 +7,7 @@ log that would fill pages, so there a plain line is written now and then.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 
@@ -79,7 +80,12 @@ def _live_bar(name: str, total: int, done: int):
     from tqdm import auto, std
 
     in_notebook = auto.notebook_tqdm is not std.tqdm
-    if not in_notebook and not sys.stderr.isatty():
+    if not in_notebook and not _has_width(sys.stderr):
         return None
     looks = {} if in_notebook else {"bar_format": LIVE, "dynamic_ncols": True}
     return auto.tqdm(total=total, initial=done, desc=name, **looks)
+
+
+def _has_width(stream) -> bool:
+    """Whether a stream is a terminal that says how wide it is; recorders give some that do not."""
+    return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0

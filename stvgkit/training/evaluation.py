@@ -36,6 +36,7 @@ from stvgkit.training.lines import (
 )
 from stvgkit.training.models import Grounder
 from stvgkit.training.outside import plain_rows
+from stvgkit.training.progress import only_our_lines
 
 Ask = Callable[[Sequence[dict]], list[str | NoAnswer]]
 
@@ -111,6 +112,7 @@ def best_of(
     return float(best.mean())
 
 
+@only_our_lines()
 def predict(
     grounder: Grounder | None,
     rows: Sequence[dict],

@@ -6,6 +6,7 @@ The Trainer of transformers writes a dictionary of some 25 values at every step;
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ from transformers.utils.notebook import NotebookProgressCallback
 
 from stvgkit.progress import Progress
 from stvgkit.rewards import REWARDS
+
+OLD_NAME = r"`(is_)?gradient_checkpointing\w*` is deprecated"
 
 
 class TrainingLine(TrainerCallback):
@@ -75,11 +78,17 @@ def show_one_line(trainer: Trainer, name: str) -> None:
 
 @contextmanager
 def only_our_lines() -> Iterator[None]:
-    """Keep the bars of transformers away, which read and write weights between our lines."""
+    """Keep away what breaks our lines: bars of weights that are read or written, one warning.
+
+    TRL, and the oldest transformers that we take, know a setting as `gradient_checkpointing`. The
+    newest transformers warns of that name at every step, and a person can do nothing about it.
+    """
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", OLD_NAME, category=FutureWarning)
+            yield
     finally:
         if shown:
             logging.enable_progress_bar()

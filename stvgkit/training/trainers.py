@@ -49,6 +49,7 @@ PAPER_GRPO = {
 }
 
 
+@only_our_lines()
 def sft(
     grounder: Grounder,
     rows: Sequence[dict],
@@ -84,6 +85,7 @@ def sft(
     return _run(trainer, grounder, Path(out), "SFT")
 
 
+@only_our_lines()
 def grpo(
     grounder: Grounder,
     rows: Sequence[dict],
@@ -195,7 +197,6 @@ def _check_batch(args: GRPOConfig, prompts: int) -> None:
         )
 
 
-@only_our_lines()
 def _run(trainer, grounder: Grounder, out: Path, name: str) -> Path:
     show_one_line(trainer, name)
     trainer.add_callback(OnlyFinite())

@@ -37,7 +37,7 @@ def write_report(
     """
     chosen = samples[:: max(1, len(samples) // CLIPS)][:CLIPS]
     answers = {
-        titles[step]: _predictions(out / step / "predictions.jsonl") for step in ("sft", "grpo")
+        step.upper(): _predictions(out / step / "predictions.jsonl") for step in ("sft", "grpo")
     }
     clips = "\n".join(
         show_player(s, answers={name: lines[s.id] for name, lines in answers.items()})._repr_html_()
