@@ -28,6 +28,7 @@ TABLE = {
     "core": ("", {"core", "datasets"}, {"video"}),
     "datasets": ("", {"core", "datasets"}, {"video"}),
     "plugins": ("", {"core", "datasets", "plugins"}, {"video"}),
+    "tasks": ("", {"core", "datasets", "plugins", "tasks"}, {"video"}),
     "video": ("video", {"core", "video"}, set()),
     "viewing": ("view", {"core", "datasets", "video", "viewing"}, set()),
     "tiny": ("train", {"core", "datasets", "video", "tiny"}, set()),
@@ -41,6 +42,7 @@ UNDECLARED = {
     ("stvgkit.training.serving", "vllm"),  # --backend vllm says how to get it
     ("stvgkit.plugins.openrlhf", "torch"),  # called by a framework that brings its own
     ("stvgkit.plugins.swift", "swift"),
+    ("stvgkit.tasks.utils", "datasets"),  # lmms-eval brings it
 }
 # Declared and never imported by stvgkit itself, with who does it.
 INDIRECT = {

@@ -139,7 +139,10 @@ def scores(doc, results) -> dict[str, float]:
 
 
 def on_seconds(sample: Sample) -> Sample:
-    """A sample of VUE-STG on whole seconds, as its evaluator counts; its boxes stand on frames."""
+    """A sample of VUE-STG on whole seconds, as its evaluator counts; its boxes stand on frames.
+
+    `stvgkit.video` tells the frames' times.
+    """
     from stvgkit.video import probe
 
     info = probe(sample.video)
