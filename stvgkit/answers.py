@@ -15,13 +15,15 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import NamedTuple
 from unicodedata import category
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from stvgkit.boxes import as_boxes, clip
+from stvgkit.boxes import Floats, Ints, as_boxes, clip
 from stvgkit.errors import InputError
 from stvgkit.tubes import Span, Tube
 
@@ -73,16 +75,16 @@ class CoordinateSpace:
             "in pixels such as 640x360"
         )
 
-    def encode(self, boxes) -> np.ndarray:
+    def encode(self, boxes: ArrayLike) -> Ints:
         """Relative boxes as the integers to write, `(n, 4)` int64, clamped and rounded."""
         return np.rint(clip(boxes) * self._scale).astype(np.int64)
 
-    def decode(self, numbers) -> np.ndarray:
+    def decode(self, numbers: ArrayLike) -> Floats:
         """Written numbers as relative boxes, `(n, 4)` float64, clamped to [0, 1]."""
         return clip(as_boxes(numbers) / self._scale)
 
     @property
-    def _scale(self) -> np.ndarray:
+    def _scale(self) -> Floats:
         return np.array([self.width, self.height, self.width, self.height], dtype=np.float64)
 
 
@@ -113,7 +115,7 @@ _ENTRIES = f"((?:{_ENTRY}{_SPACE}(?:,{_SPACE}{_ENTRY}{_SPACE})*+)?+)"
 _PUNCTUATION = str.maketrans("[],", "   ")
 
 
-def _answer_pattern(lists: tuple[str, ...]) -> re.Pattern:
+def _answer_pattern(lists: tuple[str, ...]) -> re.Pattern[str]:
     tokens = ["", "<time>", f"({_INDEX})", "-", f"({_INDEX})", "</time>"]
     for tag in lists:
         tokens += [f"<{tag}>", f"{_ENTRIES}</{tag}>"]
@@ -149,7 +151,7 @@ def _beginning(tokens: list[tuple[str, str]], end: str = _SPACE) -> str:
     return pattern
 
 
-def _beginning_pattern(lists: tuple[str, ...]) -> re.Pattern:
+def _beginning_pattern(lists: tuple[str, ...]) -> re.Pattern[str]:
     """What `_answer_pattern` matches, or any beginning of it."""
     pattern = _SPACE
     for tag in reversed(lists):
@@ -166,7 +168,7 @@ def _beginning_pattern(lists: tuple[str, ...]) -> re.Pattern:
 _BEGINNINGS = {think: _beginning_pattern(lists) for think, lists in _LISTS.items()}
 
 
-def _read(text: str, think: bool):
+def _read(text: str, think: bool) -> tuple[Span, list[Floats]] | None:
     """The span and each list as `(n, 5)` rows of index and numbers; None if broken."""
     match = _PATTERNS[think].fullmatch(text)
     if match is None:
@@ -204,11 +206,12 @@ def parse_answer(text: str, space: CoordinateSpace, *, think: bool = True) -> An
     read = _read(text, think)
     if read is None:
         return None
-    return answer_from_rows(*read, space, think=think)
+    span, lists = read
+    return answer_from_rows(span, lists, space, think=think)
 
 
 def answer_from_rows(
-    span: Span, lists: list[np.ndarray], space: CoordinateSpace, *, think: bool
+    span: Span, lists: list[Floats], space: CoordinateSpace, *, think: bool
 ) -> Answer:
     """The answer that holds these lists, `(n, 5)` rows of index and numbers; the last is final."""
     consistent = all(_covers(rows, span) for rows in lists)
@@ -305,7 +308,7 @@ def explain_answer(text: str, *, think: bool = True) -> str:
     return f"{said}{tiny}."
 
 
-def _too_small(lists: list[np.ndarray]) -> str:
+def _too_small(lists: list[Floats]) -> str:
     """A remark where all coordinates are those of relative boxes, which no space writes."""
     numbers = np.concatenate([rows[:, 1:] for rows in lists])
     if not len(numbers) or numbers.max() > 1 or (numbers == np.rint(numbers)).all():
@@ -330,7 +333,7 @@ def _named(indices: list[int]) -> str:
     return f"index {shown}" if len(indices) == 1 else f"{len(indices)} indices ({shown})"
 
 
-def _tokens(text: str, think: bool):
+def _tokens(text: str, think: bool) -> Generator[tuple[str, str], int, None]:
     """The grammar of `_answer_pattern` token by token: yields (pattern, name), is sent positions.
 
     Slower than the one pattern, so only for saying where a text departs from it.
@@ -367,18 +370,17 @@ def find_fault(text: str, *, think: bool = True) -> Fault:
     """
     if not text.strip():
         return Fault("the text is empty", "The format is broken: the text is empty.")
-    skip = re.compile(_SPACE)
     tokens = _tokens(text, think)
     at = 0
     pattern, name = next(tokens)
-    while token := re.compile(pattern).match(text, skip.match(text, at).end()):
+    while token := re.compile(_SPACE + pattern).match(text, at):
         at = token.end()
         try:
             pattern, name = tokens.send(at)
         except StopIteration:
             name = "the end of the text"
             break
-    at = skip.match(text, at).end()
+    at = len(text) - len(text[at:].lstrip(" \t\r\n\f\v"))
     if at == len(text):
         said = f"The format is broken: the text stops where {name} is expected."
         return Fault("the text is cut off", said)

@@ -32,7 +32,10 @@ class Wrong(_Sentence):
 
 
 def check_calls(
-    attempt: Callable, calls: Iterable[tuple[tuple, Any]], hint: str = "", tolerance: float = 1e-6
+    attempt: Callable[..., Any],
+    calls: Iterable[tuple[tuple[Any, ...], Any]],
+    hint: str = "",
+    tolerance: float = 1e-6,
 ) -> None:
     """Call `attempt` with each tuple of arguments and compare with the value that belongs to it.
 
@@ -120,7 +123,7 @@ def _is_gap(value: Any) -> bool:
     return value is None or value is ...
 
 
-def _call(attempt: Callable, args: tuple) -> Any:
+def _call(attempt: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     if _is_gap(attempt):
         return attempt
     try:
@@ -131,8 +134,8 @@ def _call(attempt: Callable, args: tuple) -> Any:
         raise Wrong(_sentence(f"{_shown(attempt, args)} raises {_named(error)}", "")) from error
 
 
-def _watched(attempt: Callable) -> Callable:
-    def call(*args, **kwargs):
+def _watched(attempt: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
         result = attempt(*args, **kwargs)
         if _is_gap(result):
             raise Unsolved(_UNSOLVED)
@@ -151,7 +154,7 @@ def _same(got: Any, expected: Any, tolerance: float) -> bool:
     return numbers.shape == wanted.shape and np.allclose(numbers, wanted, rtol=0, atol=tolerance)
 
 
-def _shown(attempt: Callable, args: tuple) -> str:
+def _shown(attempt: Callable[..., Any], args: tuple[Any, ...]) -> str:
     return f"{getattr(attempt, '__name__', 'it')}({', '.join(map(_short, args))})"
 
 

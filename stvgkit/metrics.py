@@ -23,9 +23,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stvgkit.boxes import area, iou
+from stvgkit.boxes import Floats, Ints, area, iou
 from stvgkit.tubes import Span, Tube
+
+Mask = NDArray[np.bool_]  # which boxes of a batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +40,10 @@ class TubeBatch:
     (array([0, 0, 2]), array([5, 6, 9]))
     """
 
-    lengths: np.ndarray  # (n,) boxes of each sample
-    owner: np.ndarray  # (m,) the sample of each box, increasing
-    frames: np.ndarray  # (m,) increasing within a sample
-    boxes: np.ndarray  # (m, 4)
+    lengths: Ints  # (n,) boxes of each sample
+    owner: Ints  # (m,) the sample of each box, increasing
+    frames: Ints  # (m,) increasing within a sample
+    boxes: Floats  # (m, 4)
 
     @classmethod
     def of(cls, tubes: Sequence[Tube | None]) -> TubeBatch:
@@ -79,33 +82,35 @@ class Pairs:
 
     preds: TubeBatch
     golds: TubeBatch
-    pred_spans: np.ndarray  # (n, 2)
-    gold_spans: np.ndarray  # (n, 2)
-    pred_at: np.ndarray  # (m,) place of each matched box in `preds`
-    gold_at: np.ndarray  # (m,) and in `golds`
-    overlap: np.ndarray  # (m,) IoU of the two
+    pred_spans: Ints  # (n, 2)
+    gold_spans: Ints  # (n, 2)
+    pred_at: Ints  # (m,) place of each matched box in `preds`
+    gold_at: Ints  # (m,) and in `golds`
+    overlap: Floats  # (m,) IoU of the two
     grids: Sequence[np.ndarray] | None  # per sample, the frames that `tubedetr` looks at
 
     @property
-    def owner(self) -> np.ndarray:
+    def owner(self) -> Ints:
         """The sample of each matched frame, `(m,)`."""
         return self.golds.owner[self.gold_at]
 
     @property
-    def frame(self) -> np.ndarray:
+    def frame(self) -> Ints:
         """The number of each matched frame, `(m,)`."""
         return self.golds.frames[self.gold_at]
 
-    def total(self, keep: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def total(self, keep: Mask | slice = slice(None)) -> Floats:
         """Sum of the overlaps of each sample, over the matched frames in `keep`, `(n,)`."""
-        return np.bincount(self.owner[keep], self.overlap[keep], minlength=len(self.golds))
+        owner, overlap = self.owner[keep], self.overlap[keep]
+        sums = np.bincount(owner, weights=overlap, minlength=len(self.golds))
+        return sums.astype(np.float64, copy=False)  # they are, but numpy's annotation says int
 
-    def count(self, keep: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def count(self, keep: Mask | slice = slice(None)) -> Ints:
         """Number of matched frames of each sample, of those in `keep`, `(n,)`."""
         return np.bincount(self.owner[keep], minlength=len(self.golds))
 
 
-def _match(preds: TubeBatch, golds: TubeBatch) -> tuple[np.ndarray, np.ndarray]:
+def _match(preds: TubeBatch, golds: TubeBatch) -> tuple[Ints, Ints]:
     """Where the frames with a box in both lie: their places in `preds` and in `golds`."""
     if not len(preds.frames) or not len(golds.frames):
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -121,10 +126,11 @@ def _match(preds: TubeBatch, golds: TubeBatch) -> tuple[np.ndarray, np.ndarray]:
     return place[found], np.flatnonzero(found)
 
 
-def _divide(top: np.ndarray, bottom: np.ndarray, empty: float) -> np.ndarray:
+def _divide(top: Floats | Ints, bottom: Ints, empty: float) -> Floats:
     """`top / bottom` with `empty` where the bottom is not positive."""
-    out = np.full(len(top), empty)
-    return np.divide(top, bottom, out=out, where=np.asarray(bottom) > 0)
+    shares: Floats = np.full(len(top), empty)
+    np.divide(top, bottom, out=shares, where=bottom > 0)
+    return shares
 
 
 def _half_open(pairs: Pairs, gold_end: int) -> tuple[np.ndarray, ...]:
@@ -136,7 +142,7 @@ def _half_open(pairs: Pairs, gold_end: int) -> tuple[np.ndarray, ...]:
     return p0, p1, g0, g1, union, _divide(inter, union, 0.0)
 
 
-def _inside(pairs: Pairs, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+def _inside(pairs: Pairs, start: Ints, end: Ints) -> Mask:
     """Which matched frames lie in their sample's [start, end)."""
     return (pairs.frame >= start[pairs.owner]) & (pairs.frame < end[pairs.owner])
 
@@ -368,7 +374,7 @@ def score_tube(
     return {name: float(values[0]) for name, values in scores.items()}
 
 
-def sampled_grid(window: Span, fps: float) -> np.ndarray:
+def sampled_grid(window: Span, fps: float) -> Ints:
     """The frames that TubeDETR scores: one at each crossing of a 1/5 s mark, at most 200, `(k,)`.
 
     As in its data loaders, the last frame of the window is never among them unless it is the
@@ -380,5 +386,5 @@ def sampled_grid(window: Span, fps: float) -> np.ndarray:
     rate = min(5.0 / fps, 1.0)
     frames = np.arange(window.start, max(window.end, window.start + 1), dtype=np.int64)
     marks = (frames * rate).astype(np.int64)
-    grid = frames[np.concatenate([[True], np.diff(marks) > 0])]
+    grid: Ints = frames[np.concatenate([[True], np.diff(marks) > 0])]
     return grid if len(grid) <= 200 else grid[np.arange(200) * len(grid) // 200]

@@ -139,7 +139,7 @@ def _completion(record: Any, reader: str) -> Prediction:
     return replace(prediction, fault=Fault(kind, f"the text begins {text[:40]!r}"))
 
 
-def _times(record: Any, count: int) -> np.ndarray:
+def _times(record: Any, count: int) -> list[float]:
     """The seconds of the shown frames, which the qwen reader needs."""
     given = member(record, "times", list)
     try:
@@ -148,7 +148,8 @@ def _times(record: Any, count: int) -> np.ndarray:
         times = np.empty(0)
     if times.shape != (count,) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         raise BadRecord("'times' are not the seconds of the frames, one for each, increasing")
-    return times
+    seconds: list[float] = times.tolist()
+    return seconds
 
 
 def read_hcstvg(

@@ -8,6 +8,7 @@ too, and it fits trainers that take images but no video.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from stvgkit.answers import CoordinateSpace
 
@@ -76,7 +77,7 @@ def build_messages(
     template: str = "full",
     *,
     think: bool = True,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """One user turn: a time and an image placeholder for every frame, then the instruction.
 
     `times` are the frames' seconds from the start of what is shown. Fill the placeholders in
@@ -86,7 +87,7 @@ def build_messages(
     >>> [part.get("text", part["type"]) for part in turn[0]["content"]]
     ['<0.0 seconds>', 'image', '<0.5 seconds>', 'image', 'find: the red circle']
     """
-    content = []
+    content: list[dict[str, Any]] = []
     for seconds in times:
         content.append({"type": "text", "text": f"<{seconds:.1f} seconds>"})
         content.append({"type": "image"})

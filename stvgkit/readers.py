@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def _qwen(text: str, space: CoordinateSpace, times: np.ndarray) -> Answer | None
     return answer_from_rows(span, [table], space, think=False)
 
 
-def _frame(record: dict, times: np.ndarray) -> int | None:
+def _frame(record: dict[str, Any], times: np.ndarray) -> int | None:
     """The index of the shown frame that a record is about."""
     number = _number(record.get("frame"))
     if number is not None:
@@ -147,17 +148,17 @@ def _frame(record: dict, times: np.ndarray) -> int | None:
     return int(away.argmin()) if away.min() <= step else None
 
 
-def _box(value) -> list[float] | None:
+def _box(value: Any) -> list[float] | None:
     """Four numbers, also as the one box in a list."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, list) or len(value) != 4:
         return None
-    numbers = [_number(number) for number in value]
-    return None if None in numbers else numbers
+    numbers = [number for number in map(_number, value) if number is not None]
+    return numbers if len(numbers) == 4 else None
 
 
-def _number(value) -> float | None:
+def _number(value: Any) -> float | None:
     """A JSON number, or a text that holds one, such as "1.5s"."""
     if isinstance(value, str):
         found = _SECONDS.fullmatch(value)

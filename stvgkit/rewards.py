@@ -16,13 +16,16 @@ earns 0 in all five. Gold boxes outside the frame are clamped to it, as the mode
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from stvgkit.answers import Answer, CoordinateSpace, parse_answer
-from stvgkit.boxes import clip, giou, l1
+from stvgkit.boxes import Floats, clip, giou, l1
 from stvgkit.errors import InputError
 from stvgkit.tubes import Tube
 
@@ -30,7 +33,7 @@ REWARD_WEIGHTS = [1.0, 1.0, 1.0, 1.0, 0.5]
 """Weights of `REWARDS` in the sum (Eq. 10), for TRL's `reward_weights`."""
 
 # The paired terms of R_spa, and the least each can give, which a missing box earns.
-SPATIAL_TERMS = {
+SPATIAL_TERMS: dict[str, tuple[Callable[[ArrayLike, ArrayLike], Floats], float]] = {
     "both": (lambda a, b: giou(a, b) - l1(a, b), -5.0),
     "giou": (giou, -1.0),
     "l1": (lambda a, b: -l1(a, b), -4.0),
@@ -116,7 +119,8 @@ def spatial_rewards(answer: Answer, target: Tube, spatial: str = "both") -> list
     held, boxes = zip(*[_boxes_at(tube, frames) for tube in tubes], strict=True)
     values = term(np.concatenate(boxes), np.concatenate([gold] * len(tubes)))
     values = np.where(np.concatenate(held), values, worst)
-    return values.reshape(len(tubes), -1).mean(axis=1).tolist()
+    means: list[float] = values.reshape(len(tubes), -1).mean(axis=1).tolist()
+    return means
 
 
 def _boxes_at(tube: Tube, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +136,7 @@ def _boxes_at(tube: Tube, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # --- the form TRL's GRPOTrainer calls: batched, one function per reward -------------------------
 
 
-def _text(completion) -> str:
+def _text(completion: Any) -> str:
     """The text of a completion: a string, or a chat whose last message is the answer."""
     if isinstance(completion, str):
         return completion
@@ -143,7 +147,7 @@ def _text(completion) -> str:
 
 
 @lru_cache(maxsize=2)
-def _score_rows(rows: tuple, spatial: str, think: bool) -> tuple[RewardBreakdown, ...]:
+def _score_rows(rows: tuple[Any, ...], spatial: str, think: bool) -> tuple[RewardBreakdown, ...]:
     # TRL calls the five functions on the same batch one after another: the first call scores it,
     # the others find it here, however large the batch is.
     return tuple(
@@ -156,14 +160,14 @@ def _score_rows(rows: tuple, spatial: str, think: bool) -> tuple[RewardBreakdown
 
 def _reward(
     name: str,
-    completions,
+    completions: Sequence[Any],
     *,
-    target_frames,
-    target_boxes,
-    space,
+    target_frames: Sequence[Any],
+    target_boxes: Sequence[Any],
+    space: Sequence[str],
     spatial: str = "both",
     think: bool = True,
-    **_columns,
+    **_columns: Any,
 ) -> list[float]:
     rows = tuple(
         (_text(completion), tuple(frames), tuple(map(tuple, boxes)), space_name)
@@ -174,7 +178,7 @@ def _reward(
     return [getattr(row, name) for row in _score_rows(rows, spatial, think)]
 
 
-def format_reward(completions, **columns) -> list[float]:
+def format_reward(completions: Sequence[Any], **columns: Any) -> list[float]:
     """R_f (Eq. 3) of each completion, 0 or 1.
 
     All five take the batch as TRL passes it: `completions` are strings or chats; of the data
@@ -188,7 +192,7 @@ def format_reward(completions, **columns) -> list[float]:
     return _reward("format", completions, **columns)
 
 
-def consistency_reward(completions, **columns) -> list[float]:
+def consistency_reward(completions: Sequence[Any], **columns: Any) -> list[float]:
     """R_c (Eq. 4) of each completion, 0 or 1; arguments as for `format_reward`.
 
     >>> text = "<time> 0 - 1 </time> <think_bbox> </think_bbox> <pred_bbox> </pred_bbox>"
@@ -199,7 +203,7 @@ def consistency_reward(completions, **columns) -> list[float]:
     return _reward("consistency", completions, **columns)
 
 
-def temporal_reward(completions, **columns) -> list[float]:
+def temporal_reward(completions: Sequence[Any], **columns: Any) -> list[float]:
     """R_t (Eq. 5) of each completion, in [0, 1]; arguments as for `format_reward`.
 
     >>> text = "<time> 0 - 1 </time> <think_bbox> </think_bbox> <pred_bbox> </pred_bbox>"
@@ -210,7 +214,7 @@ def temporal_reward(completions, **columns) -> list[float]:
     return _reward("temporal", completions, **columns)
 
 
-def spatial_reward(completions, **columns) -> list[float]:
+def spatial_reward(completions: Sequence[Any], **columns: Any) -> list[float]:
     """R_s (Eq. 8) of each completion, in [-10, 2]; arguments as for `format_reward`.
 
     >>> text = "<time> 0 - 1 </time> <think_bbox> </think_bbox> <pred_bbox> </pred_bbox>"
@@ -221,7 +225,7 @@ def spatial_reward(completions, **columns) -> list[float]:
     return _reward("spatial", completions, **columns)
 
 
-def think_reward(completions, **columns) -> list[float]:
+def think_reward(completions: Sequence[Any], **columns: Any) -> list[float]:
     """R_k (Eq. 9) of each completion, in [0, 6]; arguments as for `format_reward`.
 
     >>> text = '''<time> 0 - 0 </time> <think_bbox> </think_bbox>

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from stvgkit.tubes import Tube
 
 if TYPE_CHECKING:
     from PIL import Image
+
+Row = dict[str, Any]
+"""What `plan_row` gives, a column to a key."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ class ClipFormat:
         """
         scale = min(1.0, self.max_side / max(width, height))
         most = max(self.max_side // self.factor, 1)
-        sides = (
+        w, h = (
             min(max(round(side * scale / self.factor), 1), most) * self.factor
             for side in (width, height)
         )
-        return tuple(sides)
+        return w, h
 
     def coordinate_space(self, width: int, height: int) -> CoordinateSpace:
         """The space of answers about frames shown at this size."""
@@ -88,7 +91,7 @@ class ClipFormat:
         return cls(**json.loads(path.read_text())) if path.is_file() else None
 
 
-def plan_row(sample: Sample, clip_format: ClipFormat) -> dict:
+def plan_row(sample: Sample, clip_format: ClipFormat) -> Row:
     """Everything of a row but its pixels.
 
     `frames` are video frame numbers, `times` seconds from the first shown frame; `target_frames`
@@ -124,7 +127,7 @@ def plan_rows(
     report: SkipReport | None = None,
     *,
     need_boxes: bool = False,
-) -> list[dict]:
+) -> list[Row]:
     """The rows of all samples that can be shown; `report` lists the others with the reason.
 
     `need_boxes` also leaves out samples without gold boxes, which nothing can be learned from.
@@ -176,7 +179,7 @@ def shown_tube(tube: Tube, frames: np.ndarray) -> Tube:
     return Tube([nearest], tube.resample([middle]).boxes)
 
 
-def gold_text(row: dict, think_noise: float = 0.0, seed: int = 0) -> str:
+def gold_text(row: Row, think_noise: float = 0.0, seed: int = 0) -> str:
     """The answer that SFT teaches: the gold boxes, after think boxes that are `think_noise` off.
 
     `think_noise` is the standard deviation of a shift of each coordinate, relative to the box's
@@ -186,19 +189,19 @@ def gold_text(row: dict, think_noise: float = 0.0, seed: int = 0) -> str:
     rng = np.random.default_rng([seed, *row["id"].encode()])
     x1, y1, x2, y2 = gold.boxes.T
     sides = np.stack([x2 - x1, y2 - y1, x2 - x1, y2 - y1], axis=1)
-    think = gold.boxes + think_noise * sides * rng.standard_normal(gold.boxes.shape)
-    think = Tube(gold.frames, np.clip(think, 0.0, 1.0))
+    guess = gold.boxes + think_noise * sides * rng.standard_normal(gold.boxes.shape)
+    think = Tube(gold.frames, np.clip(guess, 0.0, 1.0))
     answer = Answer(gold.span, think if row["think"] else None, gold, consistent=True)
     return format_answer(answer, CoordinateSpace.parse(row["space"]))
 
 
-def row_messages(row: dict) -> list[dict]:
+def row_messages(row: Row) -> list[dict[str, Any]]:
     """The prompt of a row, with a placeholder for each frame."""
     space = CoordinateSpace.parse(row["space"])
     return build_messages(row["query"], row["times"], space, row["template"], think=row["think"])
 
 
-def row_images(row: dict) -> list[Image.Image]:
+def row_images(row: Row) -> list[Image.Image]:
     """The frames of a row at the size that the model sees."""
     width, height = row["size"]
     small = 3 * width * height * len(row["frames"]) <= SMALL_CLIP

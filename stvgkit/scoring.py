@@ -279,7 +279,7 @@ def _read(
     if path.suffix not in forms:
         raise InputError(f"{path}: predictions for {benchmark} are {' or '.join(forms)} files")
     if path.suffix == ".jsonl":
-        return read_completions(path, reader)
+        return read_completions(path, reader or "strict")
     if path.suffix == ".json":
         return read_hcstvg(path, samples, report)
     tubes = vue_stg.read_tubes(path, report)

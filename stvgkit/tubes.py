@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from stvgkit.boxes import as_boxes
+from stvgkit.boxes import Floats, Ints, as_boxes
 
 
 @dataclass(frozen=True, order=True)
@@ -39,7 +40,7 @@ class Span:
         """
         return Span(max(self.start, other.start), min(self.end, other.end))
 
-    def frames(self) -> np.ndarray:
+    def frames(self) -> Ints:
         """Every frame number in the span, `(n,)` int64.
 
         >>> Span(5, 7).frames()
@@ -48,7 +49,7 @@ class Span:
         return np.arange(self.start, self.start + len(self), dtype=np.int64)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Tube:
     """Strictly increasing frame numbers `(n,)` with a relative box each, `(n, 4)`.
 
@@ -60,25 +61,25 @@ class Tube:
     (Span(start=2, end=4), 2)
     """
 
-    frames: np.ndarray
-    boxes: np.ndarray
+    frames: Ints
+    boxes: Floats
 
-    def __post_init__(self) -> None:
-        frames = np.asarray(self.frames, dtype=np.int64).reshape(-1)
-        boxes = as_boxes(self.boxes)
-        if len(frames) != len(boxes):
-            raise ValueError(f"{len(frames)} frames but {len(boxes)} boxes")
-        if (frames[1:] <= frames[:-1]).any():
+    def __init__(self, frames: ArrayLike, boxes: ArrayLike) -> None:
+        numbers = np.asarray(frames, dtype=np.int64).reshape(-1)
+        corners = as_boxes(boxes)
+        if len(numbers) != len(corners):
+            raise ValueError(f"{len(numbers)} frames but {len(corners)} boxes")
+        if (numbers[1:] <= numbers[:-1]).any():
             raise ValueError("frame numbers must be strictly increasing")
-        if not np.isfinite(boxes).all():
+        if not np.isfinite(corners).all():
             raise ValueError("box coordinates must be finite")
-        object.__setattr__(self, "frames", frames)
-        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "frames", numbers)
+        object.__setattr__(self, "boxes", corners)
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Tube)
             and np.array_equal(self.frames, other.frames)
@@ -90,7 +91,7 @@ class Tube:
         """First to last frame; `Span(0, -1)` for an empty tube."""
         return Span(int(self.frames[0]), int(self.frames[-1])) if len(self) else Span(0, -1)
 
-    def at(self, frames) -> Tube:
+    def at(self, frames: ArrayLike) -> Tube:
         """The part of this tube on the given frames; frames without a box are left out.
 
         >>> Tube([1, 2, 3], np.zeros((3, 4))).at([3, 9, 1]).frames
@@ -112,18 +113,18 @@ class Tube:
         """The same boxes, `offset` frames later."""
         return Tube(self.frames + offset, self.boxes)
 
-    def resample(self, frames) -> Tube:
+    def resample(self, frames: ArrayLike) -> Tube:
         """Boxes at the given frames by linear interpolation; frames outside the span are left out.
 
         >>> Tube([0, 4], [[0, 0, 0.2, 0.2], [0.4, 0, 0.6, 0.2]]).resample([-1, 1, 4]).boxes[:, 0]
         array([0.1, 0.4])
         """
-        frames = np.unique(np.asarray(frames, dtype=np.int64))
-        frames = frames[(frames >= self.span.start) & (frames <= self.span.end)]
-        if not len(frames):
-            return Tube(frames, np.empty((0, 4)))
-        columns = [np.interp(frames, self.frames, column) for column in self.boxes.T]
-        return Tube(frames, np.stack(columns, axis=1))
+        wanted = np.unique(np.asarray(frames, dtype=np.int64))
+        wanted = wanted[(wanted >= self.span.start) & (wanted <= self.span.end)]
+        if not len(wanted):
+            return Tube(wanted, np.empty((0, 4)))
+        columns = [np.interp(wanted, self.frames, column) for column in self.boxes.T]
+        return Tube(wanted, np.stack(columns, axis=1))
 
     def interpolate(self) -> Tube:
         """Fill every gap between the first and the last frame linearly.

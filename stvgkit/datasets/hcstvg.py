@@ -108,7 +108,7 @@ def _rate(record: dict[str, Any], frames: int) -> float:
 
 def _timed_frames(record: dict[str, Any], fps: float, fallback: int) -> float:
     """Frames from `st_time` to `ed_time`; the fallback where the record has no such times."""
-    times = [record.get("st_time"), record.get("ed_time")]
+    times: list[Any] = [record.get("st_time"), record.get("ed_time")]
     if not all(isinstance(time, int | float) and 0 <= time <= MAX_FRAME for time in times):
         return fallback
-    return (times[1] - times[0]) * fps
+    return float((times[1] - times[0]) * fps)

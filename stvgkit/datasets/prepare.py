@@ -53,7 +53,9 @@ def prepare(
     usable is left (the report is written all the same).
     """
     out, annotations = Path(out), Path(annotations)
-    report, broken, groups = SkipReport(), {}, Counter()
+    report = SkipReport()
+    broken: dict[str, str] = {}
+    groups: Counter[tuple[str, str]] = Counter()
     samples = read_benchmark(benchmark, annotations, videos, report, boxes=boxes)
     if videos is not None:
         samples = _checked(samples, report, broken, progress)
@@ -119,7 +121,7 @@ benchmark's own. All ids that were left out or changed are in `report.json`.
 """
 
 
-def _counted(samples: Iterable[Sample], groups: Counter) -> Iterator[Sample]:
+def _counted(samples: Iterable[Sample], groups: Counter[tuple[str, str]]) -> Iterator[Sample]:
     for sample in samples:
         groups.update(sample.groups.items())
         yield sample
@@ -133,7 +135,7 @@ def _checked(
 
     from stvgkit.video import probe
 
-    infos: dict[Path, VideoInfo | None] = {}
+    infos: dict[Path | None, VideoInfo | None] = {}
     for sample in tqdm(samples, desc="prepare", unit=" samples", disable=not progress, leave=False):
         path = sample.video
         if path not in infos:
@@ -142,9 +144,9 @@ def _checked(
             except VideoError as error:
                 infos[path], broken[str(path)] = None, str(error)
         try:
-            if infos[path] is None:
+            if (info := infos[path]) is None:
                 raise BadRecord("broken video")
-            yield _fitted(sample, infos[path], report)
+            yield _fitted(sample, info, report)
         except BadRecord as reason:
             report.skip(str(reason), sample.id)
 

@@ -92,12 +92,12 @@ def _file(path: Path) -> Path:
 
 
 def _line(sample: Sample, folder: Path, source: str) -> dict[str, Any]:
-    video = sample.video
-    if video is not None:
-        video = Path(video).resolve()
-        if video.is_relative_to(folder.resolve()):  # beside the file: the folder can be moved
-            video = video.relative_to(folder.resolve())
-        video = video.as_posix()
+    video = None
+    if sample.video is not None:
+        path = Path(sample.video).resolve()
+        if path.is_relative_to(folder.resolve()):  # beside the file: the folder can be moved
+            path = path.relative_to(folder.resolve())
+        video = path.as_posix()
     return {
         "id": sample.id,
         "query": sample.query,

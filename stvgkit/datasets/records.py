@@ -129,7 +129,7 @@ def member(record: Any, key: str, *kinds: type) -> Any:
 
 def sentence(record: Any, key: str) -> str:
     """`record[key]`, a text that is not blank and that can be written to a file."""
-    text = member(record, key, str)
+    text: str = member(record, key, str)
     if not text.strip():
         raise BadRecord(f"{key!r} is blank")
     if text != _printable(text):
@@ -230,6 +230,6 @@ def video_files(folder: Path | str | None) -> Files | None:
     return None if folder is None else Files(folder, VIDEO_SUFFIXES)
 
 
-def plain_ints(values: Iterable) -> list[int]:
+def plain_ints(values: Iterable[Any]) -> list[int]:
     """Numbers as built-in ints, which JSON can write."""
     return [int(value) for value in values]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from stvgkit.boxes import iou
 from stvgkit.datasets.prepared import write_prepared
@@ -102,11 +103,11 @@ def make_scene(rng: np.random.Generator, difficulty: int = 2, novel: bool = Fals
     order = rng.permutation(len(things))
     target = int(np.flatnonzero(order == 0)[0])
     query = f"the {things[0].name} that {things[0].event}"
-    background = tuple(int(v) for v in rng.integers(0, 60, size=3))
-    return Scene(tuple(things[i] for i in order), target, query, background)
+    red, green, blue = (int(v) for v in rng.integers(0, 60, size=3))
+    return Scene(tuple(things[i] for i in order), target, query, (red, green, blue))
 
 
-def _draw_things(rng, difficulty, novel) -> list[Thing] | None:
+def _draw_things(rng: np.random.Generator, difficulty: int, novel: bool) -> list[Thing] | None:
     colours = [c for c in COLOURS if c != NOVEL["colour"]]
     shapes = [s for s in SHAPES if s != NOVEL["shape"]]
     events = [e for e in EVENTS if e != NOVEL["event"]] if difficulty > 1 else ["appears"]
@@ -131,14 +132,21 @@ def _draw_things(rng, difficulty, novel) -> list[Thing] | None:
     return things
 
 
-def _draw_event(rng, events) -> str:
+def _draw_event(rng: np.random.Generator, events: list[str]) -> str:
     """Appearing as likely as all kinds of moving together, and as likely as both resizes."""
     kinds = [[e for e in events if e in group] for group in (("appears",), MOVES, RESIZES)]
     kinds = [kind for kind in kinds if kind]
     return str(rng.choice(kinds[rng.integers(len(kinds))]))
 
 
-def _draw_distractor(rng, look, colours, shapes, taken, difficulty) -> tuple[str, str]:
+def _draw_distractor(
+    rng: np.random.Generator,
+    look: list[str],
+    colours: list[str],
+    shapes: list[str],
+    taken: set[tuple[str, str]],
+    difficulty: int,
+) -> tuple[str, str]:
     while True:
         colour, shape = str(rng.choice(colours)), str(rng.choice(shapes))
         if difficulty > 1 and rng.random() < 0.5:  # share one of the two with the target
@@ -148,7 +156,7 @@ def _draw_distractor(rng, look, colours, shapes, taken, difficulty) -> tuple[str
             return colour, shape
 
 
-def _draw_thing(rng, colour: str, shape: str, event: str) -> Thing:
+def _draw_thing(rng: np.random.Generator, colour: str, shape: str, event: str) -> Thing:
     shortest, longest = (2, 6) if event == "appears" else (3, 6)
     length = int(rng.integers(shortest, longest + 1))
     start = int(rng.integers(0, STEPS - length + 1))
@@ -177,7 +185,14 @@ def _collide(a: Thing, b: Thing) -> bool:
     return bool(both.any() and iou(a.boxes[both], b.boxes[both]).max() > 0.05)
 
 
-def draw(boxes, visible, colours, shapes, background, size: int = SIZE) -> np.ndarray:
+def draw(
+    boxes: np.ndarray,
+    visible: np.ndarray,
+    colours: np.ndarray,
+    shapes: np.ndarray,
+    background: np.ndarray,
+    size: int = SIZE,
+) -> np.ndarray:
     """Paint frames: `(t, n, 4)` relative boxes of n things, seen where `visible` `(t, n)`.
 
     `colours` is `(t, n, 3)` in 0..255, `shapes` `(t, n)` numbers into `SHAPES`, `background`
@@ -214,7 +229,7 @@ _DISTANCE = {
 }
 
 
-def render(scene: Scene, frames=None) -> np.ndarray:
+def render(scene: Scene, frames: ArrayLike | None = None) -> np.ndarray:
     """The scene's video frames (all 29, or the given ones), uint8 `(t, 64, 64, 3)`."""
     frames = np.arange(NUM_FRAMES) if frames is None else np.asarray(frames)
     steps = np.arange(STEPS) * STRIDE
@@ -251,7 +266,13 @@ def scene_of(split: str, number: int, seed: int = 0, difficulty: int = 2) -> Sce
 
 
 def write_shapes(
-    folder, split: str, count: int, *, seed: int = 0, difficulty: int = 2, progress: bool = False
+    folder: Path | str,
+    split: str,
+    count: int,
+    *,
+    seed: int = 0,
+    difficulty: int = 2,
+    progress: bool = False,
 ) -> Path:
     """Write a split as H.264 files with a prepared annotation file; returns the latter's path.
 
@@ -267,19 +288,19 @@ def write_shapes(
     need("stvgkit.datasets.shapes", "video", "av", "PIL", "tqdm")
     from stvgkit.video import write_video
 
-    folder = Path(folder) / split
+    home = Path(folder) / split
     samples = []
     with Progress(f"clips ({split})", count, shown=progress) as line:
         for number in range(count):
             scene = scene_of(split, number, seed, difficulty)
             name = f"shapes-{split}-{number:05d}"
-            video = folder / "videos" / f"{name}.mp4"
+            video = home / "videos" / f"{name}.mp4"
             if not video.exists():
                 video.parent.mkdir(parents=True, exist_ok=True)
                 write_video(video, render(scene), FPS, crf=12)
             samples.append(_sample(name, video, scene))
             line.step()
-    path = folder / "samples.jsonl"
+    path = home / "samples.jsonl"
     write_prepared(path, samples, source=f"shapes, seed {seed}, difficulty {difficulty}")
     return path
 

@@ -105,7 +105,8 @@ def _sentences(
             name = f"{base.id}/{kind}/{k}"
             try:
                 query, target = sentence(item, "description").strip(), whole(item, "target_id")
-                tube = tracks and tracks.tube(record["vid"], target, base, report, name)
+                vid = record["vid"]
+                tube = tracks.tube(vid, target, base, report, name) if tracks else None
             except BadRecord as reason:
                 report.skip(str(reason), name)
                 continue
@@ -130,7 +131,7 @@ class _Tracks:
         self.files = Files(folder, (".json",))
         self.load = lru_cache(maxsize=4)(self._load)  # a video's records follow each other
 
-    def _load(self, path: Path) -> tuple[list, int, int]:
+    def _load(self, path: Path) -> tuple[list[Any], int, int]:
         try:
             value = load_json(path, dict, SkipReport())
         except InputError as error:
@@ -160,7 +161,7 @@ class _Tracks:
         return gold_tube(numbers, boxes, report, name)
 
 
-def _entries(frame: Any) -> list[dict]:
+def _entries(frame: Any) -> list[dict[str, Any]]:
     if not isinstance(frame, list) or not all(isinstance(entry, dict) for entry in frame):
         raise BadRecord("'trajectories' is not a list of boxes for each frame")
     return frame

@@ -19,12 +19,14 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stvgkit.datasets.records import (
     MAX_FRAME,
     BadRecord,
+    Files,
     SkipReport,
     find_video,
     gold_tube,
@@ -36,6 +38,9 @@ from stvgkit.datasets.records import (
 from stvgkit.datasets.sample import GOLD_LENGTHS, VIDEO_LENGTHS, Sample, bin_name
 from stvgkit.errors import InputError, VideoError
 from stvgkit.tubes import Span, Tube
+
+if TYPE_CHECKING:
+    from stvgkit.video import VideoInfo
 
 COLUMNS = ("query_id", "time_ms", "x0", "y0", "x1", "y1")
 
@@ -138,7 +143,13 @@ def _durations(path: Path, report: SkipReport) -> dict[str, float]:
     return durations
 
 
-def _sample(row, tubes, durations, files, report: SkipReport) -> Sample:
+def _sample(
+    row: dict[str, str | None],
+    tubes: dict[str, Tube],
+    durations: dict[str, float],
+    files: Files | None,
+    report: SkipReport,
+) -> Sample:
     name, query, vid = (row[key] or "" for key in ("query_id", "query_text", "video_id"))
     for key in ("query_id", "query_text"):
         sentence({key: row[key] or ""}, key)
@@ -178,7 +189,7 @@ def _sample(row, tubes, durations, files, report: SkipReport) -> Sample:
 
 
 @lru_cache(maxsize=4)
-def _info(video: Path):
+def _info(video: Path) -> VideoInfo:
     from stvgkit.video import probe
 
     try:

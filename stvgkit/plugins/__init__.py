@@ -17,6 +17,8 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 
+import numpy as np
+
 from stvgkit.answers import CoordinateSpace
 from stvgkit.datasets.records import box_rows, member, whole
 from stvgkit.errors import InputError
@@ -63,7 +65,7 @@ def unpack_ground_truth(text: str) -> tuple[Tube, CoordinateSpace]:
                 f"the ground truth has version {version}, this stvgkit reads {VERSION}: {again}"
             )
         frames = [whole({"frames": frame}, "frames") for frame in member(record, "frames", list)]
-        boxes = box_rows(member(record, "boxes", list), "boxes") if frames else []
+        boxes = box_rows(member(record, "boxes", list), "boxes") if frames else np.empty((0, 4))
         return Tube(frames, boxes), CoordinateSpace.parse(member(record, "space", str))
     except json.JSONDecodeError as error:
         raise InputError(f"the ground truth {text[:40]!r} is not JSON: {again}") from error
