@@ -1,13 +1,18 @@
 # %% [markdown]
-# GRPO lets a model try several answers to one question, scores them, and makes the better ones
-# likelier. No teacher shows the right answer. Here you write all of it by hand, on a policy so
-# small that you can look at every number.
+# **Question of this lesson.** How does a model learn from rewards alone, when nobody shows it a right answer?
+#
+# GRPO (group relative policy optimisation) lets a model try several answers to one question. It scores
+# them, and makes the better ones more likely. Here you write all of it by hand, for a model so small
+# that you can look at every number.
 #
 # **You will**
-# - turn the rewards of a group into *advantages*, and see what that throws away,
-# - write the clipped objective and the KL term, each beside its equation,
-# - put them into one loss of eight lines and train with it, on five seeds,
-# - find out what groups of two completions cannot teach.
+# - turn the rewards of a group into *advantages*, and see what that throws away;
+# - write the clipped objective and the KL term, each beside its equation;
+# - put them into one loss and train with it, on five seeds;
+# - find out what groups of two answers cannot teach.
+#
+# **You need to know** the five rewards from [03](03_rewards_by_hand.ipynb), and what a loss and a
+# gradient are (see [04](04_sft.ipynb)). No GPU is used.
 
 # %% tags=["parameters"]
 import os
@@ -33,10 +38,12 @@ torch.set_num_threads(1)  # the tensors are tiny: threads would only wait for ea
 # %% [markdown]
 # ## 1 · A policy of 36 numbers
 #
-# Our "model" answers one question about one clip of nine frames. It writes four tokens, each one
-# of nine values: the first frame, the last frame, and the left and the upper edge of a box (in
-# tenths of the frame). It sees nothing: its whole brain is a table of 4 × 9 logits. The answers
-# are real texts, though, and the rewards are those of the library.
+# In reinforcement learning the model that is trained is called the *policy*. Ours answers one question
+# about one clip of nine frames. It writes four tokens, each with one of nine values: the first frame,
+# the last frame, and the left and the upper edge of a box (in tenths of the frame).
+#
+# The policy sees no picture. It is a table of 4 × 9 numbers, from which the probability of each value
+# follows. The answers are real texts, though, and the rewards are those of the library.
 
 # %%
 SPACE = CoordinateSpace.relative(100)
@@ -63,19 +70,26 @@ for tokens in [(2, 5, 5, 3), (2, 5, 4, 3), (2, 8, 5, 3), (2, 5, 0, 8), (6, 8, 5,
 assert reward((2, 5, 5, 3)) == 5.0
 
 # %% [markdown]
-# The first is perfect and gets 5. Boxes that are a tenth of the frame off cost 1.73, three frames
-# too many only 0.43. Boxes in the wrong corner (-2.67) do worse than an answer at the wrong time
-# altogether (2.0). The last one ends before it starts: only its form is right.
+# The first answer is perfect and earns the most, 5. What do the others lose?
+#
+# | answer | what is wrong | sum $R$ | loss against 5 |
+# | --- | --- | --- | --- |
+# | (2, 8, 5, 3) | three frames too many | 4.57 | 0.43 |
+# | (2, 5, 4, 3) | boxes a tenth of the frame too far left | 3.27 | 1.73 |
+# | (6, 8, 5, 3) | the wrong time altogether | 2.00 | 3.00 |
+# | (5, 2, 5, 3) | it ends before it starts, only the form is right | 1.00 | 4.00 |
+# | (2, 5, 0, 8) | the right time, boxes in the wrong corner | -2.67 | 7.67 |
 #
 # ## 2 · From rewards to advantages
 #
-# GRPO asks how much better a completion is than its siblings (Eq. 11 of STVG-o1):
+# The answers to one question are a *group*. An *advantage* says how much better an answer is than its
+# group (Eq. 11 of STVG-o1):
 #
 # $$A_i = \frac{R_i - \mu}{\sigma + \delta}, \qquad \delta = 10^{-6}$$
 #
-# with the mean $\mu$ and the standard deviation $\sigma$ of the group. No value network is needed:
-# the siblings are the baseline.
-
+# $\mu$ is the mean of the group's rewards and $\sigma$ their standard deviation. The small $\delta$
+# prevents a division by zero. Older methods train a second network to guess the mean. GRPO does not
+# need it, because the group itself gives the mean.
 
 # %%
 def advantages(rewards, delta=1e-6):
@@ -96,19 +110,19 @@ assert torch.allclose(advantages(group * 10), advantages(group), atol=1e-5)
 assert (advantages([3.0] * 8) == 0).all()
 
 # %% [markdown]
-# Read the four asserts as four facts:
+# The four asserts state four facts:
 #
-# - advantages of a group add up to 0: someone is always below average;
-# - a reward that **all** completions earn (all formats right: +1) changes nothing;
-# - making all rewards ten times larger changes nothing either;
-# - where all rewards are equal, every advantage is 0. **The group is silent**: it was generated,
-#   scored, and teaches nothing. TRL logs the share of such groups as `frac_reward_zero_std`.
+# - The advantages of a group add up to 0. Somebody is always below average.
+# - A reward that **all** answers earn changes nothing. If all formats are right, +1 is lost on all.
+# - Rewards that are all ten times larger change nothing either.
+# - Where all rewards are equal, every advantage is 0. This is a **silent group**: it was written and
+#   scored, and it teaches nothing. TRL logs the share of such groups as `frac_reward_zero_std`.
 #
 # ### The paper's formula and TRL's
 #
-# TRL divides by $\sigma + 10^{-4}$, with the standard deviation that divides by $G - 1$; so does
-# our `std` (the paper does not say which it takes). Below are groups that TRL logged while it
-# trained the tiny model (it is the library's log, not a run of yours). Do we get its numbers?
+# TRL adds $10^{-4}$ to $\sigma$, and its $\sigma$ divides by $G - 1$, where $G$ is the size of the group.
+# Our `std` does the same; the paper does not say what its own does. The next cell takes groups that TRL
+# logged while it trained the tiny model. The log comes with the library. Do we get TRL's numbers?
 
 # %%
 log = data_samples() / "logs" / "groups.jsonl"
@@ -123,13 +137,12 @@ print(f"{len(groups)} groups of {rewards.shape[1]}, of which silent: {silent:.0%
 assert torch.allclose(ours[1e-4], logged, atol=2e-3)
 
 # %% [markdown]
-# With TRL's $\delta$ they agree to the digits that TRL's own 32-bit sums leave. With the paper's they
-# differ only where a group's rewards are nearly equal.
+# With TRL's $\delta$ the numbers agree to the digits of TRL's 32-bit sums. With the paper's they differ by
+# at most 0.013, where a group's rewards are nearly equal. Of these 576 groups, 3 % are silent.
 #
-# ## 3 · What two completions cannot say
+# ## 3 · What two answers cannot say
 #
 # Let a group be a pair. Whatever the gap between the two rewards, the advantages are the same:
-
 
 # %%
 gaps = np.geomspace(1e-3, 10, 60)
@@ -144,18 +157,20 @@ assert torch.allclose(pair, torch.full_like(pair, 2**-0.5), atol=1e-2)
 figure
 
 # %% [markdown]
-# The flat line is at $1/\sqrt 2 = 0.707$. A pair says *which* is better and never *by how much*: a
-# box that is one pixel nearer pulls as hard as a perfect answer against nonsense. With four, the
-# siblings give a scale. Section 7 shows what this costs.
+# The flat line is at $1/\sqrt 2 = 0.707$. A pair says *which* answer is better, and never *by how much*.
+# An answer that is a tiny bit better gets the same push as a perfect answer beside nonsense. With four
+# answers, the other three give a scale. Section 7 shows what this costs.
 #
 # ## 4 · The clipped ratio
 #
-# One batch of completions may serve for several updates. The policy then has moved away from the
-# one that wrote them, and each token is weighted by the ratio
-# $r = \pi_\theta / \pi_\text{old}$; clipping stops what has already moved far enough (Eq. 12):
+# Answers are expensive to write, so one batch of them may serve for several updates. After the first
+# update the policy is no longer the one that wrote them. So each token is weighted by a ratio: its
+# probability now, divided by its probability when it was written, $r = \pi_\theta / \pi_\text{old}$.
+# Clipping stops a token that has moved far enough (Eq. 12, first half):
 #
 # $$\min\big(r A,\ \mathrm{clip}(r, 1-\varepsilon, 1+\varepsilon)\, A\big)$$
-
+#
+# `clip` keeps a number between two bounds. $\varepsilon$ is 0.2 here; the paper gives no value.
 
 # %%
 def clipped_gain(ratio, advantage, epsilon=0.2):
@@ -173,11 +188,12 @@ figure.add_vrect(x0=0.8, x1=1.2, fillcolor="#888", opacity=0.12, line_width=0)
 figure.update_xaxes(title="ratio r").update_yaxes(title="gain")
 
 # %% [markdown]
-# A flat piece has no slope, hence no gradient. See which two of the four corners are flat: a good
-# token ($A>0$) that is already 20 % likelier, and a bad one that is already 20 % less likely. In
-# the other two corners the policy has moved the *wrong* way, and the gradient stays to bring it
-# back.
-
+# A flat piece of a curve has no slope, so it gives no gradient. Two pieces are flat:
+#
+# - a good token ($A>0$) that is already 20 % more likely than before, at the right;
+# - a bad token ($A<0$) that is already 20 % less likely, at the left.
+#
+# In the two other cases the policy has moved the *wrong* way. There the slope stays, and brings it back.
 
 # %%
 def slope(r, a):
@@ -190,15 +206,16 @@ assert slope(1.5, 1.0) == 0 and slope(0.5, -1.0) == 0  # far enough: let go
 assert slope(0.5, 1.0) == 1 and slope(1.5, -1.0) == -1  # the wrong way: pull back
 
 # %% [markdown]
-# ## 5 · A leash: the KL term
+# ## 5 · Staying near the start: the KL term
 #
-# The second half of Eq. 12, $-\beta\, D_{KL}(\pi_\theta \,\|\, \pi_\text{ref})$, keeps the policy
-# near the model that training began with. From sampled tokens it is estimated by
+# The KL divergence says how far one probability distribution is from another. The second half of Eq. 12,
+# $-\beta\, D_{KL}(\pi_\theta \,\|\, \pi_\text{ref})$, takes it from the objective. It keeps the policy near
+# the reference model $\pi_\text{ref}$, a frozen copy of the model at the start. From tokens that the
+# policy wrote it is estimated by
 #
 # $$k_3 = e^{d} - d - 1, \qquad d = \log \pi_\text{ref} - \log \pi_\theta$$
 #
-# The obvious estimate, $-d$, has the same mean. Why the longer one?
-
+# The number $-d$ alone has the same mean. Why is the longer formula used?
 
 # %%
 def k3(logp, ref_logp):
@@ -220,14 +237,15 @@ assert estimates["k3"].min() >= 0 > estimates["-d"].min()
 assert estimates["k3"].std() < estimates["-d"].std()
 
 # %% [markdown]
-# Both are right on average; $k_3$ is never negative and scatters less.
+# Both estimates have the right mean, 0.40. But $k_3$ is never negative, and it scatters less: 0.65 against
+# 0.86.
 #
-# ## 6 · The loss, whole
+# ## 6 · The whole loss
 #
-# Everything so far in one function, over `G` completions of `T` tokens. (Our completions are
-# equally long. With unequal lengths a mask joins in, and the question by what to divide: per
-# completion as in the paper, or by all tokens together as in TRL's default `loss_type="dapo"`.)
-
+# The next cell puts everything into one function, for `G` answers of `T` tokens each. Real answers have
+# unequal lengths, which raises the question by what to divide. The paper takes the mean over each answer
+# first. TRL's default, `loss_type="dapo"`, counts every token of the batch the same, as the paper DAPO
+# (2025) proposes. Here all answers have four tokens, so both rules agree.
 
 # %%
 def grpo_loss(logp, old_logp, ref_logp, advantage, epsilon=0.2, beta=0.01):
@@ -238,8 +256,8 @@ def grpo_loss(logp, old_logp, ref_logp, advantage, epsilon=0.2, beta=0.01):
 
 
 # %% [markdown]
-# Before training, look at its value. The completions come from the policy itself ($r = 1$), the
-# advantages add up to 0, and the policy still is the reference:
+# Before training, look at the value of this loss. The policy itself has just written the answers, so
+# $r = 1$. The advantages add up to 0. And the policy still equals the reference model.
 
 # %%
 theta = torch.zeros(4, 9, requires_grad=True)  # the policy: all answers equally likely
@@ -254,11 +272,11 @@ print(f"loss {loss.item():.7f}, length of its gradient {theta.grad.norm():.3f}")
 assert abs(loss.item()) < 1e-6 and theta.grad.norm() > 0.05
 
 # %% [markdown]
-# **The loss is 0 and the gradient is not.** Users open issues about this (TRL 3452, open-r1 239):
-# with fresh completions the value of a GRPO loss says nothing. Watch the reward.
+# **The loss is 0 and the gradient is not.** Users report this as a fault (TRL issue 3452, open-r1 issue
+# 239). It is none. With fresh answers the value of a GRPO loss says nothing about progress. Watch the
+# reward.
 #
 # ### Training
-
 
 # %%
 def sample(theta, count, generator):
@@ -316,19 +334,25 @@ def final(runs):
 
 
 runs = {"8 completions": [train(seed) for seed in SEEDS]}
+print("first step:", np.mean([run[0] for run in runs["8 completions"]]).round(2))
 print("last 20 steps, each seed:", final(runs["8 completions"]).round(2))
 assert final(runs["8 completions"]).min() > 3.5 and np.mean(runs["8 completions"][0][:5]) < 2
 curves(runs)
 
 # %% [markdown]
-# From about 0.5 to nearly 5, with nothing but rewards. The band runs from the worst seed to the
-# best: **one run is no result**. Notice the slow start: 44 % of all random spans end before they
-# begin, and most others hold the wrong boxes. The policy first learns what to avoid.
+# **The picture of this lesson.** The mean reward rises from about 0.5 to about 4.6 of 5, by rewards alone.
+# The band runs from the worst seed to the best one. A single run is therefore no result.
 #
-# ## 7 · The same budget in smaller groups
+# The start is slow. Of the 81 pairs of a first and a last frame, 36 end before they start. Most of the
+# others come with boxes in the wrong place. So the policy first learns what to avoid.
 #
-# Each run below spends eight completions a step. Only the comparison differs: one group of eight,
-# two of four, four pairs.
+# **Change and watch.** Write `train(seed, advantage=lambda r: r)` in the last cell, so that plain rewards
+# take the place of advantages. How high does the curve get now?
+#
+# ## 7 · The same number of answers in smaller groups
+#
+# Each run below spends eight answers a step. Only the comparison differs: one group of eight, two groups
+# of four, or four pairs.
 
 # %%
 runs["2 groups of 4"] = [train(seed, size=4, groups=2) for seed in SEEDS]
@@ -337,18 +361,20 @@ for name, run in runs.items():
     print(f"{name:14} {final(run).mean():.2f} ± {final(run).std(ddof=1):.2f}  {final(run).round(2)}")
 assert final(runs["8 completions"]).mean() > final(runs["4 pairs"]).mean() + 0.5
 assert final(runs["2 groups of 4"]).mean() > final(runs["4 pairs"]).mean() + 0.5
+assert SMOKE or [round(final(run).mean(), 1) for run in runs.values()] == [4.6, 4.6, 2.8]
 curves(runs)
 
 # %% [markdown]
-# Four is enough here; pairs stay behind and scatter (the ± is the spread over seeds). A pair of two
-# bad answers pulls as hard as a pair with a good one, so most of the pull is noise. Notebooks for
-# a small GPU often set `num_generations=2`, to save memory. Now you know what it costs; exercise 3
-# shows a cure.
+# Groups of eight and of four end near 4.6. Pairs end at 2.8, and their seeds scatter from 1.9 to 4.5. A
+# pair of two bad answers pushes as hard as a pair with one good answer, so most of the push is noise.
+# Notebooks for a small GPU often set `num_generations=2` to save memory. This is what it costs.
+# Exercise 3 shows a cure.
 #
 # ## Exercises
 #
-# **1.** Which share of groups is silent? Write the number that TRL logs as `frac_reward_zero_std`.
-
+# ### Exercise 1 · Silent groups
+#
+# Which share of groups is silent? Compute the number that TRL logs as `frac_reward_zero_std`.
 
 # %%
 def silent_share(rewards):
@@ -366,9 +392,11 @@ check_calls(
 )
 
 # %% [markdown]
-# **2.** Early in training, one sibling answers at the wrong time with whatever boxes (reward 2.0),
-# another meets the time by 0.3 with boxes for which $R_{spa} = -1$ in both lists. Both formats and
-# lists are right. What is the *second* one's advantage in this pair?
+# ### Exercise 2 · Misconception: "being right about the time always helps"
+#
+# Take a pair of answers early in training. One is at the wrong time, with whatever boxes: its sum is 2.0.
+# The other meets the time by 0.3, with $R_{spa} = -1$ in both lists. Format and consistency are right in
+# both. What is the *second* one's advantage?
 
 # %%
 # solution
@@ -384,13 +412,14 @@ check_value(
 )
 
 # %% [markdown]
-# It is *punished for meeting the event*: boxes are charged only where the times overlap, so an
-# answer that cannot find the boxes yet does better by looking elsewhere. The paper does not discuss
-# this pull; notebook 06 shows how to see it in a log.
+# The second answer is *punished for meeting the event*. Boxes are charged only where the spans meet. So an
+# answer that cannot find the boxes yet earns more elsewhere. This is trap 2 of
+# [lesson 03](03_rewards_by_hand.ipynb).
 #
-# **3.** Without $\sigma$, a pair's advantage tells the gap again (this is Dr. GRPO's proposal, in
-# TRL `scale_rewards="none"`). Write it, and let the check train four pairs with it on every seed.
-
+# ### Exercise 3 · Leave out σ
+#
+# Without $\sigma$ a pair's advantage shows the gap again. A variant called Dr. GRPO (2025) proposes this;
+# in TRL it is `scale_rewards="none"`. Write it. The check trains four pairs with it on every seed.
 
 # %%
 def centred(rewards):
@@ -416,10 +445,10 @@ check_claims(
 )
 
 # %% [markdown]
-# **4.** A batch is used for several updates. Which share of its tokens no longer has a gradient,
-# because the ratio has gone too far in the direction of its advantage? TRL logs it as
-# `clip_ratio/region_mean`.
-
+# ### Exercise 4 · Clipped tokens
+#
+# A batch is used for several updates. Which share of its tokens no longer has a gradient, because the
+# ratio has gone too far in the direction of its advantage? TRL logs it as `clip_ratio/region_mean`.
 
 # %%
 def clipped_share(ratio, advantage, epsilon=0.2):
@@ -443,9 +472,10 @@ check_calls(
 )
 
 # %% [markdown]
-# ## What to remember
+# ## In three sentences
 #
-# - An advantage compares siblings. What all of them have in common teaches nothing.
-# - Dividing by σ makes every group count the same; for pairs it wipes out the size of the gap.
-# - The clip stops what has moved far enough; the KL term pulls back to the start.
-# - The loss is no measure of progress. The reward is, over several seeds.
+# An advantage compares the answers of one group, and what all of them have in common teaches nothing.
+# Clipping stops a token that has moved far enough, and the KL term keeps the policy near its start. The
+# value of the loss is no measure of progress: look at the reward, over several seeds.
+#
+# **What comes next.** [Lesson 06](06_grpo_with_trl.ipynb) does the same with a real model, TRL and video.

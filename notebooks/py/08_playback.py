@@ -145,11 +145,11 @@ lines = {
     model: {line["id"]: line for line in map(json.loads, path.read_text().splitlines())}
     for model, path in files.items()
 }
-sample = samples[1]
+sample = samples[0]
 show_player(sample, answers={model: by_id[sample.id] for model, by_id in lines.items()})
 
 # %% [markdown]
-# **Change and watch.** Set `samples[1]` to `samples[2]`, then to others. A fault is a pattern over
+# **Change and watch.** Set `samples[0]` to `samples[1]`, then to others. A fault is a pattern over
 # many clips. One clip can mislead.
 #
 # ## 5 · Measure what you saw
@@ -209,13 +209,17 @@ verdict = key()
 check_choices(verdict, key(), hint=f"Look at more clips. The faults are {', '.join(FAULTS)}.")
 
 # %% [markdown]
-# The solution reads the key, so that it does not spoil your search. What gives each fault away:
+# The solution reads the key, so that it does not spoil your search.
+#
+# <details><summary><b>What gives each fault away</b></summary>
 #
 # | fault | picture | numbers |
 # | --- | --- | --- |
 # | `"space"` | small boxes, always up and left of gold, on nothing | width times 0.64 = 64 / 100 |
 # | `"late"` | the box follows the subject half a second behind | m_tIoU 0.51, widths right |
 # | `"look-alike"` | the box sits tightly on another thing | m_tIoU 1, widths right, some clips perfect |
+#
+# </details>
 #
 # ### Exercise 2 · Mend the space
 #
