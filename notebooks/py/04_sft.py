@@ -1,16 +1,19 @@
 # %% [markdown]
-# The model can see and point, but it has never answered *when and where*. Supervised fine-tuning
-# (SFT) shows it answers and has it imitate them. It is the dull half of the method, and the second
-# half cannot start without it.
+# **Question of this lesson.** What does a model learn from right answers, and what can it not learn from them?
+#
+# The base model can point, but it has never answered *when and where*. Supervised fine-tuning (SFT)
+# shows it right answers, called demonstrations, and trains it to imitate them. GRPO, the second half of
+# the method, needs this first half: it can only choose among answers that the model already writes.
 #
 # **You will learn**
-# - why rewards alone teach nothing to a model that never writes the format;
-# - what one training example is, token by token, and which of its tokens count;
-# - to compute SFT's loss by hand;
-# - what imitation teaches, and what it cannot.
+# - why rewards alone teach nothing to a model that never writes the form;
+# - what one training example is, token by token, and which tokens count;
+# - to compute the loss of SFT by hand;
+# - what imitation cannot teach, and when it is the better teacher all the same.
 #
-# Needed: [02](02_prompts_and_answers.ipynb) for the answer's format,
-# [03](03_rewards_by_hand.ipynb) for the rewards. No GPU: the tiny model trains on a CPU.
+# **You need to know** the form of an answer ([02](02_prompts_and_answers.ipynb)) and the rewards
+# ([03](03_rewards_by_hand.ipynb)). No GPU is needed: the tiny model trains on a CPU in about ten
+# minutes.
 
 # %% tags=["parameters"]
 import os
@@ -48,9 +51,9 @@ warnings.filterwarnings("ignore", category=FutureWarning)  # settings about to b
 # %% [markdown]
 # ## 1 · Without a first lesson
 #
-# Clips, and the model as it comes. (A large model goes to the GPU in 16 bits: in bf16 where the GPU
-# has it, else in fp16.) A *row* is a sample as the model will see it: which frames, at which times,
-# with which gold boxes.
+# The next cell makes the clips and loads the base model. (On a GPU a large model is loaded in 16 bits:
+# in bf16 if the GPU has it, else in fp16. Both are number formats that halve the memory.) A *row* is a
+# sample as the model will see it: which frames, at which times, with which gold boxes.
 
 # %%
 GPU = torch.cuda.is_available()
@@ -65,8 +68,8 @@ train, test = (
 train_rows, test_rows = ([plan_row(s, base.clip_format) for s in part] for part in (train, test))
 
 # %% [markdown]
-# Ask it one question eight times, and let it choose its words freely (temperature 1): this is what a
-# group of GRPO would be.
+# Now the model gets one question eight times. It chooses its words freely: the temperature is 1, so each
+# token is drawn from the model's own probabilities. GRPO would start with eight such completions.
 
 # %%
 row = train_rows[0]
@@ -81,16 +84,16 @@ if MODEL == "tiny":
     assert (totals == 0).all(), "the base model has never seen the format"
 
 # %% [markdown]
-# The tiny model says in which frames it sees the thing, as it was taught. Nothing parses, so all
-# five rewards are 0 for all eight, every advantage is $0 - 0 = 0$, and GRPO could go on for ever
-# without learning anything. A large model may hit upon the format by chance; people whose first training data lacked
-# the tags report the same silence (VLM-R1, issue 173).
+# The tiny model says in which frames it sees the thing, as it was taught before. No completion parses, so
+# all five rewards are 0 for all eight. GRPO compares the eight sums with each other. All are equal, so
+# there is nothing to prefer, and training would never begin. A large model may hit upon the form by
+# chance. People whose first training data lacked the tags report the same silence (VLM-R1, issue 173).
 #
-# ## 2 · What it is shown
+# ## 2 · What the model is shown
 #
-# The example's answer is made from the gold tube. The final boxes are the gold ones; the first
-# guess, the *think boxes*, is gold with noise. Why noise? A first guess that is always perfect would
-# teach the model that there is nothing to improve.
+# The demonstration is made from the gold tube. The final boxes are the gold ones. The think boxes are the
+# gold ones with noise. If the first guess were always perfect, the model would learn that there is
+# nothing to improve.
 
 # %%
 NOISE = 0.05  # standard deviation of the shift, in sides of the box
@@ -99,17 +102,17 @@ print(answer)
 parsed = parse_answer(answer, space)
 print(score_answer(answer, gold, space))
 assert parsed.consistent and score_answer(answer, gold, space).total > 4
+assert score_answer(answer, gold, space).think > 0
 
 # %% [markdown]
-# Look at the two lists: same frames, nearly the same numbers. The rewards say what notebook 03 said:
-# a rough first guess costs some $R_s$ and earns some $R_k$.
+# Look at the two lists. They hold the same frames and nearly the same numbers. The think boxes cost a
+# little $R_s$ (1.75 instead of 2) and earn a little $R_k$ (0.17).
 #
 # ## 3 · One example, token by token
 #
-# Trainers know neither questions nor answers, only a row of tokens, and a second row, the
-# *labels*: where a label is -100, the token is read but not learned. We take the very batch that
+# A trainer knows neither questions nor answers. It gets one row of tokens, and a second row of *labels*.
+# Where a label is -100, the token is read and not learned. The next cell takes the very batch that
 # TRL's trainer would use.
-
 
 # %%
 def batch_of(grounder, row):
@@ -137,14 +140,14 @@ assert gold_text(row, think_noise=NOISE) in tokenizer.decode(ids[learned])
 assert row["query"] in tokenizer.decode(ids[~learned])
 
 # %% [markdown]
-# The answer and the mark of its end are learned; the frames and the question are only read. The end
-# mark matters: a model that never learned to stop is cut off in every rollout.
+# Of 226 tokens, 59 are learned: the answer and the mark of its end. The frames and the question are only
+# read. The end mark matters too. A model that never learned to stop writes until it is cut off.
 #
 # ### The same question later
 #
-# What the model is asked after training must be what it was trained on, **token for token**. One
-# space more and the format collapses, in evaluation, without any error. So the prompt is built in
-# one place (`row_messages`), and here is the test:
+# After training the model must be asked in the same way, **token for token**. One space more can break
+# the form of all answers, and no error is raised. So the prompt is built in one place (`row_messages`),
+# and the next cell compares the two prompts.
 
 # %%
 messages, frames = row_messages(row), iter(row_images(row))
@@ -158,14 +161,14 @@ print(f"training: {int((~learned).sum())} tokens before the answer; generation: 
 assert torch.equal(asked, ids[: len(asked)]) and learned[len(asked) :].all()
 
 # %% [markdown]
-# Equal: everything before the answer is the prompt, everything after it is learned.
+# Both prompts have the same 167 tokens. What comes after them is learned.
 #
 # ## 4 · The loss, by hand
 #
-# The mean negative log-probability of the learned tokens $C$, each given the true ones before it:
+# The loss is the mean negative log-probability of the learned tokens $C$. The probability of each token is
+# taken given the *true* tokens before it:
 #
 # $$L = -\frac{1}{|C|} \sum_{t \in C} \log p_\theta(y_t \mid y_{<t}, \text{frames, question})$$
-
 
 # %%
 def logps_of(grounder, batch):
@@ -188,9 +191,10 @@ assert abs(by_hand - by_library) < 0.02 * by_library
 # %% [markdown]
 # ## 5 · Before, training, after
 #
-# First the test clips with the model as it is, then `sft`: TRL's `SFTTrainer` on the rows above. The
-# tiny model trains all of its weights. A large one trains a LoRA adapter, one clip at a time; if a
-# session ends on the way, run the cell again and it goes on from its last checkpoint.
+# First the base model answers the test clips. Then `sft` trains it with TRL's `SFTTrainer` on the rows
+# above. The tiny model trains all of its weights. A large model trains a LoRA adapter: two thin matrices
+# beside each large one, while the large ones stay as they are. If the session ends on the way, run the
+# cell again. It goes on from its last checkpoint.
 
 # %%
 RUN = WORK / f"sft-{MODEL.split('/')[-1]}"
@@ -212,8 +216,8 @@ predict(tuned, test_rows, RUN / "after.jsonl", batch_size=32, max_new_tokens=LON
 print(f"{RUN} holds the checkpoint; delete that folder to train anew")
 
 # %% [markdown]
-# The curve to expect: a cliff, then a long slope. The cliff is the *form* (tags, dots, brackets are
-# the same in every answer), the slope is the numbers.
+# Expect a steep fall first and a slow one after it. The steep fall is the *form*: tags, dots and brackets
+# are the same in every answer. The slow fall is the numbers.
 
 # %%
 log = [entry for entry in json.loads((RUN / "log.json").read_text()) if "loss" in entry]
@@ -234,13 +238,15 @@ for name in ("before", "after"):
 told = read_completions(RUN / "after.jsonl")
 parsing = [sample for sample in test if told[sample.id].tube is not None]
 print(f"the answers of {len(parsing)} clips can be drawn")
+assert SMOKE or MODEL != "tiny" or (report.unparsed < 12 and report.metrics["m_vIoU"] > 0.55)
 
 # %% [markdown]
-# Compare the two lines. First the form is learned (fewer answers that do not parse), then the time,
-# last the boxes. In smoke mode four steps teach next to nothing, and the table says so.
+# In our run on two CPU cores, none of the 64 base answers parsed. After 120 steps 61 parsed, with an
+# m_tIoU of 0.77 and an m_vIoU of 0.70. Yours will differ a little. In smoke mode four steps teach next
+# to nothing, and the table says so.
 #
-# One clip, with the answer before and after. Look for what is still wrong: does the box start at the
-# right moment, does it sit on the right thing, is it tight?
+# **The picture of this lesson** is one clip with its answers before and after. Look for what is still
+# wrong. Does the box start at the right moment? Does it sit on the right thing? Is it tight?
 
 # %%
 from stvgkit.viewing.players import show_player
@@ -253,12 +259,15 @@ sample = (parsing or test)[0]
 show_player(sample, answers={name: lines[name, sample.id] for name in ("before", "after")})
 
 # %% [markdown]
+# **Change and watch.** Replace 1024 by 64 in the parameters, delete the folder `work/sft-tiny`, and run all
+# cells again. The model can learn 64 demonstrations by heart. Does the loss fall lower? And what happens
+# to m_vIoU on the test clips?
+#
 # ## 6 · What imitation cannot say
 #
-# The loss looks at one probability: that of the *true* token. Here is what the trained model
-# believes about one number, the left edge of the first final box of a test clip, when it is shown
-# the true answer up to there. (In the tiny model each number from 0 to 100 is one token; Qwen
-# writes digits.)
+# The loss looks at one probability: that of the *true* token. The next cell shows what the trained model
+# believes about one number, the left edge of the first final box of a test clip. It is shown the true
+# answer up to there. (In the tiny model each number from 0 to 100 is one token. Qwen writes digits.)
 
 # %%
 test_row = test_rows[test.index(sample)]
@@ -276,10 +285,11 @@ if MODEL == "tiny":  # 2 numbers of the time, 5 for each think box, the index of
     assert len(odds) == 101 and 0 < odds.sum() <= 1.001
 
 # %% [markdown]
-# The loss of this token is minus the logarithm of the bar at the dashed line. How the rest is spread
-# over the other bars is all one to it: next to the gold number or far away. The rewards see it
-# differently. The gold answer (a little below 5, for its numbers are rounded), and two in which one
-# box has an edge moved:
+# The loss of this token is minus the logarithm of the bar at the dashed line. The other bars do not
+# matter to the loss. Whether they stand next to the gold number or far away changes nothing.
+#
+# The rewards do see a difference. The next cell scores the gold answer, and two answers in which one edge
+# of one box is moved. (The gold answer gets a little less than 5, because its numbers are rounded.)
 
 # %%
 gold = Tube(test_row["target_frames"], test_row["target_boxes"])
@@ -296,8 +306,8 @@ for off in (0.0, 0.02, 0.25):
 assert sums[0.0] > sums[0.02] > sums[0.25]
 
 # %% [markdown]
-# And what counts how much? The loss is a mean over tokens, so a part of the answer counts by its
-# length:
+# A small error costs little and a large error costs more. Next: what counts how much? The loss is a mean
+# over tokens. So a part of the answer counts by its length.
 
 # %%
 text, length = gold_text(test_row), {}
@@ -306,29 +316,50 @@ for tag in ("time", "think_bbox", "pred_bbox"):
     length[tag] = len(tokenizer(part).input_ids)
 for tag, tokens in length.items():
     print(f"{tag:12s} {tokens:4d} tokens, {tokens / sum(length.values()):4.0%} of the loss")
+assert MODEL != "tiny" or SMOKE or length["time"] / sum(length.values()) < 0.1
 assert length["time"] < length["pred_bbox"]
 
 # %% [markdown]
-# Two numbers say *when*, dozens say *where*, so imitation spends itself on boxes. Among the rewards,
-# time is one of five.
+# The time has 5 % of the loss, and the two lists of boxes have 48 % each. Among the rewards, time is one
+# of five.
 #
 # Four things imitation does not teach:
 #
-# - **what matters**: a wrong moment counts no more than a wrong comma;
-# - **which of two imperfect answers is better**, as you just saw;
-# - **to live with its own mistakes**: in training, each token follows the *true* ones; in
-#   generation, it follows the model's own, wrong ones included;
-# - **that many answers are right**: it is punished for every good answer that is not the one shown.
+# - **What matters.** A wrong number of the time counts no more than a wrong comma.
+# - **Which of two imperfect answers is better.** You have just seen it.
+# - **To go on after a mistake of its own.** In training each token follows the *true* ones. Later it
+#   follows the model's own, mistakes included.
+# - **That several answers can be right.** The loss punishes every good answer but the one shown.
 #
-# Answers that the model writes itself, and rewards for them, teach all four. That is
-# [05](05_grpo_by_hand.ipynb).
+# Rewards for answers that the model writes itself can teach all four.
+
+# %% [markdown]
+# ## 7 · Which teacher is better?
 #
+# It depends on what you have.
+#
+# | | SFT | GRPO |
+# | --- | --- | --- |
+# | needs | right answers, written as text | a way to score answers |
+# | makes likelier | the answer shown | the better ones of its own answers |
+# | optimises | the probability of tokens | the score itself |
+# | tells the model, for each answer | every right token | one number |
+
+# %% [markdown]
+# Where exact answers are at hand, imitation is the better teacher: it says every right token, and GRPO only
+# one number. In this repository's demo the small model indeed learns far more from the answers to a clip
+# than from rewards for it ([results](../docs/results.md)). GRPO has its place where answers are missing
+# or inexact, and after SFT. It works on clips whose answers were never shown to the model.
+#
+# The paper's model is 4,000 times larger and its answers come from people. There RFT, training by rewards,
+# beats SFT: 41.8 against 28.6 in m_vIoU on HC-STVG v1 (Table 5, without think boxes).
+
+# %% [markdown]
 # ## Exercises
 #
 # ### Exercise 1 · Labels
 #
 # Which labels does a sequence get if its first `prompt` tokens are the question?
-
 
 # %%
 def labels_of(ids: list, prompt: int) -> list:
@@ -346,9 +377,8 @@ check_calls(
 # %% [markdown]
 # ### Exercise 2 · Token accuracy
 #
-# TRL logs `mean_token_accuracy`: the share of learned tokens that were the likeliest ones. Compute
-# it from `logps` (n, vocabulary) and the true tokens (n,).
-
+# TRL logs `mean_token_accuracy`: the share of learned tokens that were the likeliest ones. Compute it from
+# `logps` (n, vocabulary) and the true tokens (n,).
 
 # %%
 def token_accuracy(logps, true) -> float:
@@ -367,8 +397,8 @@ check_calls(
 # %% [markdown]
 # ### Exercise 3 · Will it fit?
 #
-# Longer answers than `max_new_tokens` are cut off and never parse. How many boxes are in the answer
-# for frames 3 to 7, both lists together?
+# An answer longer than `max_new_tokens` is cut off and never parses. How many boxes are in the answer for
+# frames 3 to 7, both lists together?
 
 # %%
 # solution
@@ -378,9 +408,9 @@ boxes_in_both = 2 * (7 - 3 + 1)
 check_value(boxes_in_both, 10, hint="Both ends count, and there are two lists.")
 
 # %% [markdown]
-# ### Exercise 4 · Right, and punished
+# ### Exercise 4 · Misconception: "SFT optimises the score"
 #
-# Write an answer to `test_row` that the rewards like (a sum above 4.5) and SFT would still correct,
+# Write an answer to `test_row` that the rewards like (a sum above 4.5) and that SFT would still correct,
 # because it is not the gold text.
 
 # %%
@@ -400,7 +430,10 @@ check_claims(
 )
 
 # %% [markdown]
-# ## What you have seen
-# - Without a first lesson every group of GRPO is silent; SFT is that lesson.
-# - Only the answer is learned, and the prompt is the same token for token later on.
-# - The loss knows one right token and nothing of near and far. Rewards do.
+# ## In three sentences
+#
+# SFT teaches the form of an answer, without which all rewards are 0. It learns the answer's tokens only,
+# and its loss knows one right token and nothing of near and far. Imitation is the better teacher where
+# exact answers are at hand, and rewards can teach where there is only a way to score.
+#
+# **What comes next.** [Lesson 05](05_grpo_by_hand.ipynb) builds that second teacher by hand.
