@@ -21,8 +21,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from stvgkit.datasets import Sample
 from stvgkit.rows import plan_row
-from stvgkit.training import recipes, training
-from stvgkit.training.plan import QUERY, make_plan
+from stvgkit.training import recipes, trainers
+from stvgkit.training.longest import QUERY
+from stvgkit.training.plan import make_plan
 from stvgkit.tubes import Span, Tube
 from stvgkit.video import write_video
 
@@ -71,7 +72,7 @@ def compare(model: str, method: str, options: dict, folder: Path) -> tuple[int, 
     weights = sum(w.numel() * w.element_size() for w in grounder.model.parameters())
     adapter = recipes.adapter_of(task, model_config, grounder)
     peak = peak_bytes(
-        lambda: getattr(training, method)(
+        lambda: getattr(trainers, method)(
             grounder, rows, folder / "out", args=args, peft_config=adapter
         )
     )

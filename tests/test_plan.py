@@ -10,7 +10,9 @@ from stvgkit.cli import main
 from stvgkit.datasets import Sample
 from stvgkit.errors import InputError
 from stvgkit.rows import gold_text, plan_row, row_images, row_messages
-from stvgkit.training.plan import FSDP, QUERY, ZERO3, Launch, Plan, batch_of, describe, make_plan
+from stvgkit.training.cost import FSDP, SWITCHES, ZERO3, Launch
+from stvgkit.training.longest import QUERY, batch_of, describe
+from stvgkit.training.plan import Plan, make_plan
 from stvgkit.training.recipes import parse
 from stvgkit.tubes import Span, Tube
 from stvgkit.video import write_video
@@ -132,7 +134,7 @@ def test_grpo_counts_the_reference_and_the_cache(counted):
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
 def test_attention_in_one_call_takes_the_same_memory(name, tmp_path, monkeypatch):
     """As window by window and frame by frame, with and without checkpointing."""
-    import stvgkit.training.plan
+    from stvgkit.training import cost
 
     vision = dict(hidden_size=64, intermediate_size=64, depth=2, num_heads=2)  # it has the peak
     families.save_family(name, tmp_path, vision=vision)
@@ -145,17 +147,15 @@ def test_attention_in_one_call_takes_the_same_memory(name, tmp_path, monkeypatch
             yield make_plan("r", "sft", task, model, args, **clips).memory["activations"]
 
     at_once = list(peaks())
-    monkeypatch.setattr(stvgkit.training.plan, "_attend_at_once", lambda network: None)
+    monkeypatch.setattr(cost, "attend_at_once", lambda network: None)
     assert at_once == pytest.approx(list(peaks()), rel=0.01)
 
 
 def test_a_gpu_keeps_no_copies_of_the_logits(tmp_path):
     """TRL's kernels work in place there; on a CPU some parts of the vocabulary are kept wide."""
-    from trl.kernels import chunked_logprob
-
+    own = [getattr(module, name) for module, name in SWITCHES]  # they exist
     families.save_family("qwen3_vl", tmp_path)
     task, model, args = recipe("sft", tmp_path, max_side=112)
-    tile = chunked_logprob._backward_tile
     clips = dict(video=(320, 180), seconds=4)
     gpu, cpu = (
         make_plan("r", "sft", task, model, args, **clips, on_cpu=on_cpu) for on_cpu in (False, True)
@@ -163,7 +163,7 @@ def test_a_gpu_keeps_no_copies_of_the_logits(tmp_path):
     tokens = gpu.clip.visual_tokens + gpu.clip.text_tokens + gpu.clip.answer_tokens
     copy = 4 * 32_768 * tokens  # TRL's part of the vocabulary
     assert cpu.memory["activations"] - gpu.memory["activations"] > 3 * copy
-    assert chunked_logprob._backward_tile is tile
+    assert [getattr(module, name) for module, name in SWITCHES] == own
 
 
 def test_gradients_of_the_batch_before_are_held(counted):
