@@ -33,10 +33,15 @@ SHOWN = """async () => {
   const c = document.createElement('canvas'), g = c.getContext('2d', {willReadFrequently: true});
   [c.width, c.height] = [v.videoWidth, v.videoHeight];
   const shown = [];
+  const at = () => {  // the time of the picture that the video shows now
+    const copy = new VideoFrame(v), time = copy.timestamp / 1e6;
+    copy.close();
+    return time;
+  };
   for (let i = 0; i < times.length; i++) {
-    v.currentTime = times[i] + (i + 1 < times.length ? times[i + 1] - times[i] : last) / 2;
-    await new Promise(r => requestAnimationFrame(r));
-    await until(() => !v.seeking && v.readyState >= 2);
+    const step = i + 1 < times.length ? times[i + 1] - times[i] : last;
+    v.currentTime = times[i] + step / 2;
+    await until(() => !v.seeking && v.readyState >= 2 && Math.abs(at() - times[i]) < 0.002);
     g.drawImage(v, 0, 0);
     const light = b => g.getImageData((b + 0.5) * c.width / 12, c.height / 16, 1, 1).data[1] > 127;
     shown.push([0, 1, 2, 3, 4].reduce((sum, b) => sum + (light(b) << b), 0));
