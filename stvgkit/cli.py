@@ -7,13 +7,13 @@ work. Wrong input raises `InputError`, which ends here as one line and exit code
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from stvgkit import __version__
 from stvgkit.errors import InputError, need
+from stvgkit.streams import lasting_output
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,14 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    try:
-        try:
-            return _run(argv)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # who reads, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    with lasting_output():
+        return _run(argv)
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -60,8 +54,7 @@ def _run(argv: Sequence[str] | None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(args.argv)}")
     try:
         args.run(args)
-    except BrokenPipeError:
-        raise
+        print(end="", flush=True)  # a full disk is told here
     except InputError as error:
         print(f"stvgkit: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -129,6 +122,13 @@ def _say(text: str) -> None:
         print(text)
 
 
+def _beside(target):
+    """Where to talk about a file: not on standard output where the file itself goes there."""
+    from stvgkit.files import is_stdout
+
+    return sys.stderr if is_stdout(target) else sys.stdout
+
+
 def add_plan(commands) -> None:
     _add_recipe_command(commands, "plan", "what a recipe needs, before it is started", run_plan)
 
@@ -138,7 +138,7 @@ def run_plan(args) -> None:
     from stvgkit.training.plan import plan
 
     needs, gpus, path = plan(args.argv)
-    print(needs.table(gpus))
+    print(needs.table(gpus), file=_beside(path))
     if path:
         write_json(path, needs.as_dict(gpus))
 
@@ -238,7 +238,7 @@ def run_score(args) -> None:
         boxes=args.boxes,
         reader=args.reader,
     )
-    print(report.table())
+    print(report.table(), file=_beside(args.json))
     if args.json:
         write_json(args.json, report.as_dict())
     if str(notes):
@@ -252,7 +252,7 @@ def add_info(commands) -> None:
 
 
 def run_info(args) -> None:
-    from stvgkit.datasets.records import VIDEO_SUFFIXES
+    from stvgkit.datasets.folder import VIDEO_SUFFIXES
 
     if args.path.suffix.lower() not in VIDEO_SUFFIXES:
         from stvgkit.datasets.info import describe
@@ -325,7 +325,7 @@ def run_play(args) -> None:
     else:
         raise InputError("nothing to play: give --video, or --benchmark with --annotations")
     player.save(args.out)
-    print(f"{args.out}: {player!r}")
+    print(f"{args.out}: {player!r}", file=_beside(args.out))
 
 
 def add_lab(commands) -> None:
@@ -375,4 +375,4 @@ def run_lab(args) -> None:
         space=args.space,
     )
     lab.save(args.out)
-    print(f"{args.out}: {lab!r}")
+    print(f"{args.out}: {lab!r}", file=_beside(args.out))

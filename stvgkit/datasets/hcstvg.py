@@ -18,19 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from stvgkit.boxes import from_px, from_xywh
+from stvgkit.datasets.folder import Files, find_video, video_files
 from stvgkit.datasets.records import (
     MAX_FRAME,
     BadRecord,
-    Files,
     SkipReport,
     box_rows,
-    find_video,
     gold_tube,
     load_json,
     member,
     sentence,
     trim,
-    video_files,
     whole,
 )
 from stvgkit.datasets.sample import Sample

@@ -19,6 +19,7 @@ Each line is a JSON object:
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def _sample(line: str, folder: Path) -> Sample:
     except (ValueError, RecursionError) as error:
         raise BadRecord("not JSON") from error
     if (video := member(record, "video", str, type(None))) is not None:
-        video = sentence(record, "video")
+        _check_path(video)
     window, span = _ends(record, "window"), _ends(record, "span")
     if not len(span) or span.intersect(window) != span:
         raise BadRecord("span outside the clip")
@@ -137,6 +138,16 @@ def _sample(line: str, folder: Path) -> Sample:
         _tube(record, span),
         {sentence({"groups": group}, "groups"): sentence(groups, group) for group in groups},
     )
+
+
+def _check_path(text: str) -> None:
+    """A path may hold bytes of another encoding, which JSON escapes as halves of pairs."""
+    try:
+        good = bool(text.strip() and os.fsencode(text))
+    except UnicodeEncodeError:
+        good = False
+    if not good:
+        raise BadRecord("'video' is blank or damaged text (half of a surrogate pair)")
 
 
 def _ends(record: dict[str, Any], key: str) -> Span:

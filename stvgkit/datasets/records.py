@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from stvgkit.boxes import area, clip
 from stvgkit.errors import InputError
 from stvgkit.tubes import Span, Tube
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 MAX_FRAME = 10**9  # a frame number above this is damage, and would overflow further on
 
 
@@ -193,41 +192,6 @@ def trim(span: Span, window: Span, report: SkipReport, sample_id: str) -> Span:
     if inside != span:
         report.change("span trimmed to the clip", sample_id)
     return inside
-
-
-class Files:
-    """The files below a folder, found by their name without suffix.
-
-    Benchmarks come in nested part folders and people re-encode containers, so `a.mkv` in an
-    annotation may well be `part3/a.mp4` on disk. Where several share a name, the first by path
-    counts.
-    """
-
-    def __init__(self, folder: Path | str, suffixes: Sequence[str]) -> None:
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder: check the path")
-        self.paths: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in suffixes:
-                self.paths.setdefault(path.stem, path)
-
-    def find(self, name: str, what: str) -> Path:
-        """The path for a file name with or without a known suffix; `BadRecord` if missing."""
-        path = self.paths.get(name) or self.paths.get(Path(name).stem)
-        if path is None:
-            raise BadRecord(f"missing {what}")
-        return path
-
-
-def find_video(videos: Files | None, name: str) -> Path | None:
-    """The video of this name; None where no folder of videos was given."""
-    return None if videos is None else videos.find(name, "video")
-
-
-def video_files(folder: Path | str | None) -> Files | None:
-    """The videos below a folder; None for None."""
-    return None if folder is None else Files(folder, VIDEO_SUFFIXES)
 
 
 def plain_ints(values: Iterable[Any]) -> list[int]:

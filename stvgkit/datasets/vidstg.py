@@ -22,19 +22,17 @@ from typing import Any
 import numpy as np
 
 from stvgkit.boxes import from_px
+from stvgkit.datasets.folder import Files, find_video, video_files
 from stvgkit.datasets.records import (
     BadRecord,
-    Files,
     SkipReport,
     box_rows,
-    find_video,
     gold_tube,
     load_json,
     member,
     number,
     sentence,
     trim,
-    video_files,
     whole,
 )
 from stvgkit.datasets.sample import Sample

@@ -23,17 +23,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stvgkit.datasets.folder import find_video, video_files
 from stvgkit.datasets.records import (
     MAX_FRAME,
     BadRecord,
     Files,
     SkipReport,
-    find_video,
     gold_tube,
     read_text,
     sentence,
     trim,
-    video_files,
 )
 from stvgkit.datasets.sample import GOLD_LENGTHS, VIDEO_LENGTHS, Sample, bin_name
 from stvgkit.errors import InputError, VideoError

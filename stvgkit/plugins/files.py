@@ -17,7 +17,6 @@ Numpy is enough to import this. Writing needs `stvgkit.video`, and for verl pyar
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +27,7 @@ from stvgkit.datasets.prepared import read_prepared
 from stvgkit.datasets.records import SkipReport
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError, need
-from stvgkit.files import replacing
+from stvgkit.files import replacing, replacing_file
 from stvgkit.plugins import pack_ground_truth
 from stvgkit.rows import ClipFormat, plan_rows, row_images, row_messages
 from stvgkit.tubes import Tube
@@ -134,9 +133,5 @@ def _write_parquet(path: Path, lines: list[dict]) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing_file(path) as part:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(lines), part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

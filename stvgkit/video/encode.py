@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stvgkit.errors import InputError
+from stvgkit.files import replacing_file
 from stvgkit.tubes import Span
 from stvgkit.video.decode import decode, upright_rgb
 from stvgkit.video.packets import inside, scan_file
@@ -76,30 +76,27 @@ def _encode(
     """Write `(pts, frame)` pairs, pts in units of `time_base`."""
     import av
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.resolve().with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = None
-            for pts, frame in frames:
-                frame = _even(frame)
-                if stream is None:
-                    stream = _h264(container, frame.shape, time_base, rate, crf)
-                    if max_rate is not None:
-                        bits = str(round(8 * max_rate))
-                        stream.options = {**stream.options, "maxrate": bits, "bufsize": bits}
-                if frame.shape[:2] != (stream.height, stream.width):
-                    raise InputError(f"the frames of one video must have one size: {path}")
-                picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-                picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
-                picture.pts, picture.time_base = pts, time_base
-                container.mux(stream.encode(picture))
+    with (
+        replacing_file(path) as part,
+        av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
+        stream = None
+        for pts, frame in frames:
+            frame = _even(frame)
             if stream is None:
-                raise InputError(f"there are no frames to write: {path}")
-            container.mux(stream.encode(None))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+                stream = _h264(container, frame.shape, time_base, rate, crf)
+                if max_rate is not None:
+                    bits = str(round(8 * max_rate))
+                    stream.options = {**stream.options, "maxrate": bits, "bufsize": bits}
+            if frame.shape[:2] != (stream.height, stream.width):
+                raise InputError(f"the frames of one video must have one size: {path}")
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+            picture.pts, picture.time_base = pts, time_base
+            container.mux(stream.encode(picture))
+        if stream is None:
+            raise InputError(f"there are no frames to write: {path}")
+        container.mux(stream.encode(None))
 
 
 def _h264(container, shape: tuple[int, ...], time_base: Fraction, rate: Fraction, crf: int):
