@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stvgkit.datasets.folder import find_video, video_files
+from stvgkit.datasets.folder import Files, find_video, video_files
 from stvgkit.datasets.records import (
     MAX_FRAME,
     BadRecord,
-    Files,
     SkipReport,
     gold_tube,
     read_text,
