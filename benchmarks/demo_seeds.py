@@ -164,9 +164,11 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
         f"{_mean(others, 1)}. For comparison, the one span that suits all test clips best, frames "
         f"{span.start} to {span.end} of {STEPS}, has m_tIoU {100 * known:.1f}.",
         "",
-        "Answers that keep the format in GRPO's first quarter, by the number of frames they name: "
-        + ", ".join(f"{length}: {share:.0%}" for length, share in lengths.items())
-        + ".",
+        "Share of answers that keep the format in GRPO's first quarter, by the frames they name:",
+        "",
+        "| " + " | ".join(map(str, lengths)) + " |",
+        "|" + " --- |" * len(lengths),
+        "| " + " | ".join(f"{share:.0%}" for share in lengths.values()) + " |",
     ]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -61,13 +61,13 @@ LESSONS = [
     Lesson("01_task_and_data", "The task and its data", "Tubes, records, sampling", "1"),
     Lesson("02_prompts_and_answers", "Prompts and answers", "Box chain of thought, spaces", "1"),
     Lesson("03_rewards_by_hand", "Rewards by hand", "The five rewards, the reward lab", "1"),
-    Lesson("04_sft", "SFT", "Imitate answers; what that cannot teach", "10", gpu=True),
+    Lesson("04_sft", "SFT", "Imitation, and what it cannot teach", "10", gpu=True),
     Lesson("05_grpo_by_hand", "GRPO by hand", "The loss on a toy policy", "1"),
     Lesson(
         "06_grpo_with_trl", "GRPO with TRL", "A run, its curves, and how it fails", "12", gpu=True
     ),
-    Lesson("07_evaluation", "Evaluation", "Metrics, protocols, kinds of errors", "1"),
-    Lesson("08_playback", "Box playback", "The player and the widgets", "1"),
+    Lesson("07_evaluation", "Evaluation", "Metrics, protocols, the paper's tables", "1"),
+    Lesson("08_playback", "Why a model fails", "Three planted faults, found by looking", "1"),
 ]
 
 

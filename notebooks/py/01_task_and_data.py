@@ -255,7 +255,7 @@ assert SMOKE or round(shares.mean(), 2) == 0.48
 # Which half of the task is harder on real video? One published experiment tells a model the true
 # times, so that only the boxes are left to find. Such a model is called an oracle. On HC-STVG
 # version 1 the share of good tubes (vIoU above 0.5, see [07](07_evaluation.ipynb)) then rises from
-# 42.2 % to 86.9 % (ScanFocus, 2026, as quoted by others; we have not rerun it). So for that model,
+# 42.2 % to 86.9 %. (Source: ScanFocus, 2026, as quoted by others. We have not rerun it.) So for that model,
 # *when* is the bottleneck.
 #
 # ## Exercises

@@ -69,7 +69,8 @@ train_rows, test_rows = ([plan_row(s, base.clip_format) for s in part] for part 
 
 # %% [markdown]
 # Now the model gets one question eight times. It chooses its words freely: the temperature is 1, so each
-# token is drawn from the model's own probabilities. GRPO would start with eight such completions.
+# token is drawn from the model's own probabilities. A step of GRPO
+# begins with such a rollout: eight completions of one prompt.
 
 # %%
 row = train_rows[0]

@@ -39,8 +39,8 @@ torch.set_num_threads(1)  # the tensors are tiny: threads would only wait for ea
 # ## 1 · A policy of 36 numbers
 #
 # In reinforcement learning the model that is trained is called the *policy*. Ours answers one question
-# about one clip of nine frames. It writes four tokens, each with one of nine values: the first frame,
-# the last frame, and the left and the upper edge of a box (in tenths of the frame).
+# about one clip of nine frames. It writes four tokens, each with one of nine values. They are the
+# first frame, the last frame, and the left and the upper edge of a box (in tenths of the frame).
 #
 # The policy sees no picture. It is a table of 4 × 9 numbers, from which the probability of each value
 # follows. The answers are real texts, though, and the rewards are those of the library.
@@ -211,7 +211,7 @@ assert slope(0.5, 1.0) == 1 and slope(1.5, -1.0) == -1  # the wrong way: pull ba
 # The KL divergence says how far one probability distribution is from another. The second half of Eq. 12,
 # $-\beta\, D_{KL}(\pi_\theta \,\|\, \pi_\text{ref})$, takes it from the objective. It keeps the policy near
 # the reference model $\pi_\text{ref}$, a frozen copy of the model at the start. From tokens that the
-# policy wrote it is estimated by
+# policy wrote it is estimated by a formula called k3:
 #
 # $$k_3 = e^{d} - d - 1, \qquad d = \log \pi_\text{ref} - \log \pi_\theta$$
 #

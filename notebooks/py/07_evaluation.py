@@ -147,7 +147,8 @@ assert value == 0.5
 # %% [markdown]
 # ### The prompt
 #
-# Two papers give these scores of Qwen2.5-VL-7B without any training, on HC-STVG v1, in per cent:
+# Two papers give these zero-shot scores (without any training) of Qwen2.5-VL-7B on HC-STVG v1, in per
+# cent:
 #
 # | printed in | m_tIoU | m_vIoU | vIoU@0.3 | vIoU@0.5 |
 # | --- | --- | --- | --- | --- |
