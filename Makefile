@@ -32,22 +32,13 @@ test-wheel: $(VENV)/.installed  ## the wheel with numpy alone, in fresh environm
 test-wheel-all: $(VENV)/.installed  ## the wheel with every extra: installs gigabytes
 	$(PY) tests/install_wheel.py --all
 
-# Colab's versions of what draws widgets and plots, on top of the same environment.
-COLAB := .venv-colab
-test-colab: $(VENV)/.installed $(COLAB)/.installed  ## the notebooks that show widgets or plots
-	$(PY) notebooks/build.py --solutions out/notebooks
-	STVGKIT_SMOKE=1 $(COLAB)/bin/python $(NBVAL) \
-	    $$(grep -lE "stvgkit.(widgets|plots)|plotly|ipywidgets" out/notebooks/*.ipynb)
+test-colab: $(VENV)/.installed  ## every lesson as Colab runs it: installs gigabytes
+	$(PY) tests/install_colab.py
 
-$(COLAB)/.installed: $(VENV)/.installed
-	$(PYTHON) -m venv $(COLAB)
-	$(COLAB)/bin/python -m pip install -q ipywidgets==7.7.1 plotly==5.24.1
-	$(PY) -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
-	    > $$($(COLAB)/bin/python -c "import site; print(site.getsitepackages()[0])")/main.pth
-	touch $@
-
-lint: $(VENV)/.installed
+lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # A stamp, so that an install cut short is started again. pyproject.toml is the only source.
 $(VENV)/.installed: pyproject.toml
@@ -56,4 +47,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(COLAB) out build *.egg-info
+	rm -rf $(VENV) .venv-colab out build *.egg-info

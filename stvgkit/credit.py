@@ -25,10 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from stvgkit.answers import CoordinateSpace, parse_answer, part_ends
+from stvgkit.boxes import Floats
 from stvgkit.errors import InputError
 from stvgkit.rewards import REWARD_WEIGHTS, score_answer, spatial_rewards
 from stvgkit.tubes import Tube
@@ -107,11 +109,14 @@ def pay_group(
     everything = credit == "whole"
     return [
         Payment(
-            tuple(advantages),
-            *(np.inf if end is None else end for end in answer.ends[:2]),
-            np.inf if everything else answer.ends[2],
+            advantages,
+            np.inf if time_end is None else time_end,
+            np.inf if think_end is None else think_end,
+            np.inf if everything else end,
         )
-        for advantages, answer in zip(paid.tolist(), told, strict=True)
+        for advantages, (time_end, think_end, end) in zip(
+            map(tuple, paid.tolist()), (answer.ends for answer in told), strict=True
+        )
     ]
 
 
@@ -134,8 +139,10 @@ class _Told:
 
 def _read(text: str, target: Tube, space: CoordinateSpace, scoring: Scoring) -> _Told:
     ends = part_ends(text, think=scoring.think)
-    options = {"spatial": scoring.spatial, "think": scoring.think}
-    scores = score_answer(text, target, space, **options)
+    score = partial(
+        score_answer, target=target, space=space, spatial=scoring.spatial, think=scoring.think
+    )
+    scores = score(text)
     five = np.array(
         [scores.format, scores.consistency, scores.temporal, scores.spatial, scores.think]
     )
@@ -143,10 +150,11 @@ def _read(text: str, target: Tube, space: CoordinateSpace, scoring: Scoring) -> 
     time = think = 0.0
     if ends[0] is not None:
         told = _finish(text[: ends[0]], ["think_bbox", "pred_bbox"][not scoring.think :])
-        time = weights[2] * score_answer(told, target, space, **options).temporal
+        time = weights[2] * score(told).temporal
     if ends[1] is not None and scoring.think:
-        told = parse_answer(_finish(text[: ends[1]], ["pred_bbox"]), space)
-        think = weights[3] * spatial_rewards(told, target, scoring.spatial)[0]
+        answer = parse_answer(_finish(text[: ends[1]], ["pred_bbox"]), space)
+        assert answer is not None  # both of its parts so far are whole
+        think = weights[3] * spatial_rewards(answer, target, scoring.spatial)[0]
     form = float(weights[:2] @ five[:2])
     return _Told(ends, bool(scores.format), float(weights @ five), form, time, think)
 
@@ -166,7 +174,8 @@ def _pay_to_go(told: Sequence[_Told], scale: bool) -> np.ndarray:
     came = np.array([[True, *(end is not None for end in answer.ends[:2])] for answer in told])
     total = np.array([answer.total for answer in told])
     to_go = np.where(came, total[:, None] - settled, 0.0)  # (n, 3)
-    return (to_go - to_go.mean(axis=0)) / ((_spread(total) + EPS) if scale else 1.0)
+    paid: Floats = (to_go - to_go.mean(axis=0)) / ((_spread(total) + EPS) if scale else 1.0)
+    return paid
 
 
 def _pay_parts(told: Sequence[_Told], scale: bool) -> np.ndarray:
@@ -185,7 +194,8 @@ def _pay_parts(told: Sequence[_Told], scale: bool) -> np.ndarray:
 def _standard(values: np.ndarray, eps: float, scale: bool = True) -> np.ndarray:
     if not len(values):
         return values
-    return (values - values.mean()) / ((_spread(values) + eps) if scale else 1.0)
+    scaled: Floats = (values - values.mean()) / ((_spread(values) + eps) if scale else 1.0)
+    return scaled
 
 
 def _spread(values: np.ndarray) -> float:

@@ -168,7 +168,8 @@ def tune(
     from stvgkit.training.models import load
     from stvgkit.training.trainers import lora
 
-    grounder = load(base, **({} if think is None else {"think": think}))
+    changes: dict = {} if think is None else {"think": think}
+    grounder = load(base, **changes)
     rows = [plan_row(sample, grounder.clip_format) for sample in samples]
     if adapter:
         settings["peft_config"] = lora(grounder, **adapter)
@@ -185,8 +186,9 @@ def best_answers(folder: Path, samples: Sequence[Sample]) -> dict:
     if not path.exists():
         grounder = load(str(folder))
         rows = [plan_row(sample, grounder.clip_format) for sample in samples]
-        settings = {"tries": TRIES, "temperature": TEMPERATURE, "max_new_tokens": MAX_NEW_TOKENS}
-        write_json(path, {"pass@8": best_of(grounder, rows, samples, **settings)})
+        settings = {"tries": TRIES, "max_new_tokens": MAX_NEW_TOKENS}
+        best = best_of(grounder, rows, samples, temperature=TEMPERATURE, **settings)
+        write_json(path, {"pass@8": best})
     return json.loads(path.read_text())
 
 

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+from typing import Any, TextIO
 
 from stvgkit.errors import need
 
@@ -41,7 +42,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def at(self, done: int, note: str = "") -> None:
@@ -76,7 +77,7 @@ class Progress:
         return f"{minutes:02}:{seconds:02}"
 
 
-def _live_bar(name: str, total: int, done: int):
+def _live_bar(name: str, total: int, done: int) -> Any:
     """A bar of tqdm where it can be drawn in place; None elsewhere."""
     from tqdm import auto, std
 
@@ -87,6 +88,6 @@ def _live_bar(name: str, total: int, done: int):
     return auto.tqdm(total=total, initial=done, desc=name, **looks)
 
 
-def _has_width(stream) -> bool:
+def _has_width(stream: TextIO) -> bool:
     """Whether a stream is a terminal that says how wide it is; recorders give some that do not."""
     return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0

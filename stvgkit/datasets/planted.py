@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,9 @@ def key(seed: int = 0) -> dict[str, str]:
     return dict(zip(MODELS, np.random.default_rng(seed).permutation(FAULTS).tolist(), strict=True))
 
 
-def write_faulty(folder, count: int = 12, seed: int = 0) -> tuple[list[Sample], dict[str, Path]]:
+def write_faulty(
+    folder: Path | str, count: int = 12, seed: int = 0
+) -> tuple[list[Sample], dict[str, Path]]:
     """Write `count` clips and each model's predictions; returns the samples and a file by model.
 
     The files are JSON lines as `stvgkit predict` writes them.
@@ -59,7 +62,7 @@ def write_faulty(folder, count: int = 12, seed: int = 0) -> tuple[list[Sample], 
     return samples, paths
 
 
-def answer_line(name: str, scene: Scene, fault: str, rng: np.random.Generator) -> dict:
+def answer_line(name: str, scene: Scene, fault: str, rng: np.random.Generator) -> dict[str, Any]:
     """One line of a predictions file: a nearly right answer about `scene`, with the fault."""
     tube = scene.tube
     if fault == "late":

@@ -125,11 +125,11 @@ def scores(doc, results) -> dict[str, float]:
         tube=None if gold["frames"] is None else Tube(gold["frames"], gold["boxes"]),
     )
     if doc["protocol"] == "vue-stg":
-        told = Prediction(answer and seconds_tube(answer, times))
+        told = Prediction(None if answer is None else seconds_tube(answer, times))
     else:
         told = Prediction.from_answer(answer, row["frames"])
-    values = sample_scores([sample], {doc["id"]: told}, doc["protocol"])
-    values = {name: float(value[0]) for name, value in values.items()}
+    scores = sample_scores([sample], {doc["id"]: told}, doc["protocol"])
+    values = {name: float(value[0]) for name, value in scores.items()}
     if "vIoU" in values:
         thresholds = dict.fromkeys(("vIoU@0.3", "vIoU@0.5"), values["vIoU"])
         values = {"m_tIoU": values["tIoU"], "m_vIoU": values["vIoU"], **thresholds} | {
@@ -145,6 +145,7 @@ def on_seconds(sample: Sample) -> Sample:
     """
     from stvgkit.video import probe
 
+    assert sample.video is not None and sample.tube is not None  # VUE-STG was read with videos
     info = probe(sample.video)
     seconds, first = np.unique(np.floor(info.times[sample.tube.frames] + 0.5), return_index=True)
     tube = Tube(seconds, sample.tube.boxes[first])

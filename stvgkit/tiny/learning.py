@@ -163,35 +163,38 @@ class Pretraining:
             for text, _, *thing in pieces:
                 length += len(self.tokenizer(text).input_ids)
                 found += [(row, length - 1, i) for i in thing]
-        return tuple(zip(*found, strict=True))
+        rows, places, things = (list(column) for column in zip(*found, strict=True))
+        return rows, places, things
 
     def batch(self, pictures: Pictures, texts: list[Pieces]):
         """Model inputs and labels, padded on the right."""
-        ids, labels = [], []
+        ids: list[list[int]] = []
+        labels: list[list[int]] = []
         for pieces in texts:
-            tokens = [self.tokenizer(text).input_ids for text, *_ in pieces]
-            ids.append(sum(tokens, []))
-            parts = zip(tokens, pieces, strict=True)
+            each = [self.tokenizer(text).input_ids for text, *_ in pieces]
+            ids.append(sum(each, []))
+            parts = zip(each, pieces, strict=True)
             kept = ([t if learn else -100 for t in ts] for ts, (_, learn, *_) in parts)
             labels.append(sum(kept, []))
         width, pad = max(map(len, ids)), self.tokenizer.pad_token_id
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row in ids])
-        labels = torch.tensor([row + [-100] * (width - len(row)) for row in labels])
+        tokens = torch.tensor([row + [pad] * (width - len(row)) for row in ids])
+        wanted = torch.tensor([row + [-100] * (width - len(row)) for row in labels])
         images = through_a_codec(pictures.frames.reshape(-1, SIZE, SIZE, 3), self.rng)
         inputs = {
-            "input_ids": ids,
-            "attention_mask": (ids != pad).long(),
-            "mm_token_type_ids": (ids == self.model.config.image_token_id).int(),
+            "input_ids": tokens,
+            "attention_mask": (tokens != pad).long(),
+            "mm_token_type_ids": (tokens == self.model.config.image_token_id).int(),
             "pixel_values": to_patches(images),
             "image_grid_thw": _grid(len(images)),
         }
-        return inputs, labels
+        return inputs, wanted
 
     @torch.no_grad()
     def point(self, pictures: Pictures) -> dict[str, float]:
         """Ask where one visible thing is in each clip: share of right things, and mean IoU."""
         self.model.eval()
-        asked, texts = [], []
+        asked: list[tuple[int, int, int]] = []
+        texts: list[Pieces] = []
         for b, seen in enumerate(pictures.visible):
             k = int(np.flatnonzero(seen.any(axis=1))[b % int(seen.any(axis=1).sum())])
             i = int(np.flatnonzero(seen[k])[0])
@@ -204,7 +207,7 @@ class Pretraining:
         for (b, k, i), answer in zip(asked, answers, strict=True):
             here = np.flatnonzero(pictures.visible[b, k])
             found = iou(np.repeat([read_box(answer)], len(here), 0), pictures.boxes[b, k, here])
-            mine = found[list(here).index(i)]
+            mine = found[here.tolist().index(i)]
             right.append(mine > 0 and mine == found.max())
             overlap.append(mine)
         self.model.train()

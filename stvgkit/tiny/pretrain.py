@@ -32,6 +32,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ def train_stage(run: Pretraining, stage: Stage, log: list[dict], progress: bool 
     tower = list(run.model.model.visual.parameters())
     heads = list(run.heads.parameters())
     if stage.text is None:
-        groups = [{"params": [*tower, *heads], "share": 1.0}]
+        groups: list[dict[str, Any]] = [{"params": [*tower, *heads], "share": 1.0}]
     else:
         seen = {id(p) for p in tower}
         rest = [p for p in run.model.parameters() if id(p) not in seen] + heads
@@ -119,7 +120,12 @@ def train_stage(run: Pretraining, stage: Stage, log: list[dict], progress: bool 
 
 
 def _summary(run: Pretraining, stage: Stage, step: int, seconds: float, recent) -> dict:
-    line = {"stage": stage.name, "step": step, "seconds": round(seconds, 1), "figures": {}}
+    line: dict[str, Any] = {
+        "stage": stage.name,
+        "step": step,
+        "seconds": round(seconds, 1),
+        "figures": {},
+    }
     for frames in sorted({frames for frames, _ in recent}):
         mine = [figures for count, figures in recent if count == frames]
         for name in sorted(set().union(*mine)):

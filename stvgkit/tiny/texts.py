@@ -19,7 +19,7 @@ Pieces = list[tuple[str, bool] | tuple[str, bool, int]]
 
 def places_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
     """Lines such as `the red circle in frame 2. b3 [30, 52, 48, 70]`, and the other way round."""
-    pieces = [("<|im_start|>user\n" + shown(pictures), False)]
+    pieces: Pieces = [("<|im_start|>user\n" + shown(pictures), False)]
     for k, i in _subjects(pictures, b, rng, turns):
         name, there = pictures.name(b, i), pictures.visible[b, k, i]
         place = f"{pictures.cell(b, k, i)} {pictures.box(b, k, i)}"
@@ -33,7 +33,7 @@ def places_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
 
 def dialogue_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
     """Questions about single frames with their answers, in the chat template's form."""
-    pieces = []
+    pieces: Pieces = []
     for turn, (k, i) in enumerate(_subjects(pictures, b, rng, turns)):
         question, answer = point_question(pictures, b, k, i)
         if pictures.visible[b, k, i] and rng.random() < 0.2:
@@ -51,7 +51,8 @@ def point_question(pictures: Pictures, b: int, k: int, i: int) -> tuple[str, str
 
 def lists_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
     """`point: the red circle in frame 2, 3, 5` and `2. [30, 52, 48, 70], 3. none, 5. [...]`."""
-    pieces, frames = [], pictures.frames.shape[1]
+    pieces: Pieces = []
+    frames = pictures.frames.shape[1]
     for turn, (k, i) in enumerate(_subjects(pictures, b, rng, turns)):
         count = int(rng.integers(1, frames + 1))
         first = min(k, frames - count)
@@ -66,7 +67,8 @@ def lists_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
 
 def frames_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
     """`frame: the red circle` and `0, 2, 3`, or `point: the red circle in frame 2 - 4`."""
-    pieces, frames = [], pictures.frames.shape[1]
+    pieces: Pieces = []
+    frames = pictures.frames.shape[1]
     for turn, (_, i) in enumerate(_subjects(pictures, b, rng, turns)):
         name = pictures.name(b, i)
         if rng.random() < 0.6:
@@ -90,7 +92,7 @@ def any_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
 
 def course_text(pictures: Pictures, b: int, rng, turns: int) -> Pieces:
     """`frame: the red circle` and `frame 0, 2, 3`; `find: the red circle` and `frame 0 - 3`."""
-    pieces = []
+    pieces: Pieces = []
     for turn, (_, i) in enumerate(_subjects(pictures, b, rng, turns)):
         seen = np.flatnonzero(pictures.visible[b, :, i])
         if rng.random() < 0.5:

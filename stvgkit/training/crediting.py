@@ -8,6 +8,8 @@ in the text.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from accelerate.utils import gather_object
 
@@ -45,7 +47,7 @@ class CreditTrainer(SharedPromptTrainer):
 
     def _texts(self, ids: torch.Tensor) -> list[str]:
         """The text of each token; a character made of several belongs to the last of them."""
-        tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
+        tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
         texts, done = [], 0
         for end in range(1, len(ids) + 1):
             text = tokenizer.decode(ids[:end], skip_special_tokens=True)

@@ -38,7 +38,7 @@ from stvgkit.training.models import Grounder
 from stvgkit.training.outside import plain_rows
 from stvgkit.training.progress import only_our_lines
 
-Ask = Callable[[Sequence[dict]], list[str | NoAnswer]]
+Ask = Callable[[Sequence[dict]], Sequence[str | NoAnswer]]
 
 
 def processes() -> PartialState:
@@ -138,8 +138,10 @@ def predict(
     if grounder is not None:
         model = (grounder.weights, grounder.bits)
         by = asked_by(grounder.name, grounder.clip_format, max_new_tokens, *model)
+        ask = ask or partial(complete, grounder, max_new_tokens=max_new_tokens)
+    if ask is None:
+        raise ValueError("predict needs a grounder, or what to ask in its place")
     by = json.loads(json.dumps(by or {}))  # as it is read back
-    ask = ask or partial(complete, grounder, max_new_tokens=max_new_tokens)
     state = processes()
     # Clips of like length share a batch, so that little of it is padding.
     rows = sorted(rows, key=lambda row: (-len(row["frames"]), row["id"]))
@@ -174,7 +176,7 @@ def predict(
     return out
 
 
-def _answers(ask: Ask, batch: Sequence[dict]) -> list[str | NoAnswer]:
+def _answers(ask: Ask, batch: Sequence[dict]) -> Sequence[str | NoAnswer]:
     """An answer for each row; where a clip cannot be read, the reason, and the others are asked."""
     try:
         return ask(batch)

@@ -7,6 +7,7 @@ import json
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from stvgkit.errors import InputError
 from stvgkit.rows import ClipFormat
@@ -26,8 +27,8 @@ class Grounder:
     """
 
     name: str
-    model: object
-    processor: object
+    model: Any
+    processor: Any
     clip_format: ClipFormat
     weights: str | None = None
 

@@ -44,5 +44,5 @@ def _control_pattern(tokenizer) -> re.Pattern | None:
     added = tokenizer.added_tokens_decoder.values()
     bracketed = re.compile(r"<.*>|\[.*\]")
     tokens = {t.content for t in added if t.special or bracketed.fullmatch(t.content)}
-    tokens = sorted((t for t in tokens if len(t.strip()) > 1), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, tokens))) if tokens else None
+    longest = sorted((t for t in tokens if len(t.strip()) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest))) if longest else None

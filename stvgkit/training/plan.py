@@ -47,8 +47,8 @@ class Plan:
     trained: int
     clip: Clip
     launch: Launch
-    memory: dict[str, int]
-    phases: dict[str, int]
+    memory: dict[str, float]
+    phases: dict[str, float]
     vllm_share: float = 0.0
     vllm_sleeps: bool = False
 
@@ -193,7 +193,7 @@ def make_plan(
         inputs *= size
     rest = sum(size for name, size in state.items() if name != "gradients")
     memory = state | {"inputs": inputs, "activations": activations}
-    phases = {"train": sum(memory.values())}
+    phases: dict[str, float] = {"train": sum(memory.values())}
     vllm_share, sleeps = 0.0, False
     if method == "grpo" and args.use_vllm:
         phases["rest"] = rest

@@ -41,8 +41,8 @@ def describe_run(
     settings["batch"] = (
         args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     )
-    names = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
-    names += ("target_modules", "exclude_modules")
+    names = ["r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora"]
+    names += ["target_modules", "exclude_modules"]
     run = {
         "method": method,
         "model": grounder.name,

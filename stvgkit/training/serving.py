@@ -26,7 +26,7 @@ from stvgkit.training.lines import NoAnswer
 from stvgkit.training.models import clip_format_of, model_path
 from stvgkit.training.outside import plain_rows
 
-Ask = Callable[[Sequence[dict]], list[str | NoAnswer]]
+Ask = Callable[[Sequence[dict]], Sequence[str | NoAnswer]]
 
 
 def backend(task, model, asking) -> tuple[ClipFormat, Ask]:
@@ -213,7 +213,7 @@ class VLLM:
     ):
         self.model, self.clip_format, self.dtype = model, clip_format, dtype
         self.max_new_tokens, self.processor = max_new_tokens, processor
-        self.engine = None
+        self.engine: Any = None
 
     def __call__(self, rows: Sequence[dict]) -> list[str]:
         try:

@@ -34,6 +34,8 @@ from stvgkit.training.rollout import can_sample, sample
 class SharedPromptTrainer(GRPOTrainer):
     """TRL's `GRPOTrainer`, with the work of a prompt done once for its group."""
 
+    _buffered_inputs: list[dict] | None  # of TRL
+
     def __init__(
         self,
         *args,
@@ -112,7 +114,7 @@ class SharedPromptTrainer(GRPOTrainer):
                 prompt_ids, images, multimodal_fields, num_generations, **kwargs
             )
         if self.use_vllm or self.use_transformers_continuous_batching:  # they share by themselves
-            images = self._images if any(self._images) else None
+            images = self._images if any(self._images or ()) else None
             return super()._generate_single_turn(prompt_ids, images, {}, num_generations, **kwargs)
         with (
             unwrap_model_for_generation(

@@ -57,9 +57,9 @@ def transcode(
     indices = inside(scan.info, window).frames()
     sides = (scan.info.width, scan.info.height)
     scale = min(1.0, (max_side or np.inf) / max(sides))
-    size = tuple(max(2, 2 * round(side * scale / 2)) for side in sides)
+    width, height = (max(2, 2 * round(side * scale / 2)) for side in sides)
     ticks = (scan.pts[indices] - scan.pts[indices[0]]).tolist()
-    frames = (upright_rgb(frame, scan.turn, size) for frame in decode(scan, indices))
+    frames = (upright_rgb(frame, scan.turn, (width, height)) for frame in decode(scan, indices))
     rate = Fraction(scan.info.fps).limit_denominator(100_000)
     _encode(Path(out), zip(ticks, frames, strict=True), scan.time_base, rate, crf, max_rate)
     return indices

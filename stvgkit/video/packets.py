@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class VideoInfo:
     fps: float
     num_frames: int
     duration: float
-    times: np.ndarray = field(default=None, repr=False, compare=False)
+    times: np.ndarray = field(default=None, repr=False, compare=False)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         times = np.arange(self.num_frames) / self.fps if self.times is None else self.times
@@ -81,7 +81,8 @@ def probe(path) -> VideoInfo:
 
 def inside(info: VideoInfo, window: Span | None) -> Span:
     whole = Span(0, info.num_frames - 1)
-    frames = whole if window is None else window.intersect(whole)
+    window = window or whole
+    frames = window.intersect(whole)
     if not len(frames):
         raise InputError(
             f"frames {window.start} to {window.end} are not in a video of {info.num_frames} frames"
@@ -159,7 +160,8 @@ def _scan_packets(path: Path, *_state) -> Scan:
     turn = _turn(first)
     size = (first.width, first.height)[:: -1 if turn.transpose else 1]
     info = VideoInfo(
-        *size,
+        width=size[0],
+        height=size[1],
         fps=float((len(pts) - 1) / span if span else held.rate),
         num_frames=len(pts),
         duration=float(span + last * time_base),
@@ -183,15 +185,15 @@ def _scan_packets(path: Path, *_state) -> Scan:
         and first.format.name == "yuv420p"
         and _plays_in_order(packets)
     )
-    keys = np.sort(np.array(keys, dtype=np.int64))
-    return Scan(path, info, pts, time_base, keys, turn, in_order, for_decord, for_browser)
+    sorted_keys = np.sort(np.array(keys, dtype=np.int64))
+    return Scan(path, info, pts, time_base, sorted_keys, turn, in_order, for_decord, for_browser)
 
 
 class _Held(NamedTuple):
     """What was read from a file: its packets in decoding order, and the first frame of them."""
 
     packets: list[_Packet]
-    first: object
+    first: Any
     kind: str  # FFmpeg's name of the container
     codec: str
     reorders: bool  # presentation order may differ from decoding order

@@ -14,9 +14,11 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from stvgkit.answers import Answer, CoordinateSpace, format_answer
 from stvgkit.boxes import clip as clamp
@@ -65,7 +67,7 @@ class RewardLab:
         title = self.data["title"] or "stvgkit reward lab"
         return document(body, title, asset(STYLE), bundle(*SCRIPTS))
 
-    def save(self, path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the document to `path`."""
         with replacing(path) as out:
             out.write(self.html())
@@ -131,7 +133,7 @@ def _images(clip: ShownClip, sample: Sample) -> list[str]:
     )
 
 
-def _jpeg(image, side: int) -> bytes:
+def _jpeg(image: Image.Image, side: int) -> bytes:
     image = image.copy()
     image.thumbnail((side, side))
     buffer = io.BytesIO()

@@ -12,13 +12,20 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from stvgkit.boxes import to_px
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
 from stvgkit.tubes import Span, Tube
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+Tubes = Tube | Mapping[str, Tube] | None  # one, or several by name
 
 GOLD, THINK = "#FFC61A", "#EF6D81"
 PREDICTIONS = ("#73C1FB", "#9367EE", "#D8FC95", "#F92723")
@@ -42,7 +49,15 @@ def layer_style(kind: str, number: int = 0, alone: bool = True) -> tuple[str, st
     return (THINK if alone else color), "2 3"
 
 
-def draw_tube(video, gold=None, think=None, pred=None, *, count: int = 6, width: int = 1200):
+def draw_tube(
+    video: Sample | Path | str,
+    gold: Tube | None = None,
+    think: Tubes = None,
+    pred: Tubes = None,
+    *,
+    count: int = 6,
+    width: int = 1200,
+) -> Image.Image:
     """A filmstrip of `count` frames with their boxes, as a PIL image `width` pixels wide.
 
     Arguments as for `show_player`; the frames run from just before the first box to just after
@@ -77,7 +92,15 @@ def draw_tube(video, gold=None, think=None, pred=None, *, count: int = 6, width:
     return picture
 
 
-def tube_svg(video, gold=None, think=None, pred=None, *, count: int = 6, width: int = 1200) -> str:
+def tube_svg(
+    video: Sample | Path | str,
+    gold: Tube | None = None,
+    think: Tubes = None,
+    pred: Tubes = None,
+    *,
+    count: int = 6,
+    width: int = 1200,
+) -> str:
     """The filmstrip of `draw_tube` as an SVG document, its boxes and letters sharp at any size.
 
     >>> from stvgkit.video import write_video
@@ -106,7 +129,7 @@ def tube_svg(video, gold=None, think=None, pred=None, *, count: int = 6, width: 
     return "".join([*parts, "</svg>"])
 
 
-def image_svg(image, name: str = "") -> str:
+def image_svg(image: Image.Image, name: str = "") -> str:
     """A PIL image as an SVG element with the JPEG inside; `name` is an id to `<use>` it by."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)
@@ -116,9 +139,9 @@ def image_svg(image, name: str = "") -> str:
     return f'<image {label}{size} href="data:image/jpeg;base64,{data}"/>'
 
 
-def box_svg(box_px, color: str, dash: str, width: float = 2) -> str:
+def box_svg(box_px: ArrayLike, color: str, dash: str, width: float = 2) -> str:
     """One box in pixels as SVG: a dark halo under a line of this colour and dash."""
-    x1, y1, x2, y2 = np.round(box_px, 1).tolist()
+    x1, y1, x2, y2 = np.round(np.asarray(box_px, float), 1).tolist()
     shape = f'x="{x1}" y="{y1}" width="{max(x2 - x1, 0):.1f}" height="{max(y2 - y1, 0):.1f}"'
     halo = (
         f'<rect {shape} fill="none" stroke="#000" stroke-opacity=".55" stroke-width="{width + 2}"/>'
@@ -137,7 +160,7 @@ def _text(x: float, y: float, text: str, fill: str) -> str:
 
 @dataclass(frozen=True)
 class _Cell:
-    image: object  # PIL
+    image: Image.Image
     x: int
     caption: str
     boxes: list[tuple[str, str, str, np.ndarray]]  # name, colour, dash, box in the cell's pixels
@@ -150,14 +173,25 @@ class _Film:
     legend: list[tuple[str, str, str]]  # name, colour, dash
 
 
-def named_tubes(tubes) -> dict[str, Tube]:
+def video_path(video: Sample | Path | str) -> Path:
+    """The file of a sample, or the path itself; `InputError` for a sample without one."""
+    if not isinstance(video, Sample):
+        return Path(video)
+    if video.video is None:
+        raise InputError(f"sample {video.id}: it has no video file: read it with a video folder")
+    return Path(video.video)
+
+
+def named_tubes(tubes: Tubes) -> dict[str, Tube]:
     """One tube or several by name, as a dictionary; a tube alone has the empty name."""
     if tubes is None:
         return {}
     return dict(tubes) if isinstance(tubes, Mapping) else {"": tubes}
 
 
-def _layers(gold, thinks, preds) -> Iterator[tuple[str, str, str, Tube]]:
+def _layers(
+    gold: Tube | None, thinks: dict[str, Tube], preds: dict[str, Tube]
+) -> Iterator[tuple[str, str, str, Tube]]:
     """Name, colour, dash and tube of every layer, predicted ones without gaps."""
     if gold is not None:
         yield ("gold", *layer_style("gold"), gold)
@@ -171,14 +205,19 @@ def _layers(gold, thinks, preds) -> Iterator[tuple[str, str, str, Tube]]:
             yield (name or "pred", *layer_style("pred", number), preds[name].interpolate())
 
 
-def _film(video, gold, think, pred, count: int, width: int) -> _Film:
+def _film(
+    video: Sample | Path | str,
+    gold: Tube | None,
+    think: Tubes,
+    pred: Tubes,
+    count: int,
+    width: int,
+) -> _Film:
     from PIL import Image
 
     from stvgkit.video import probe, read_frames
 
-    path = video.video if isinstance(video, Sample) else Path(video)
-    if path is None:
-        raise InputError(f"sample {video.id}: it has no video file: read it with a video folder")
+    path = video_path(video)
     gold = video.tube if gold is None and isinstance(video, Sample) else gold
     layers = list(_layers(gold, named_tubes(think), named_tubes(pred)))
     info = probe(path)
@@ -217,23 +256,30 @@ def _spread(tubes: list[Tube], num_frames: int, count: int) -> np.ndarray:
     return np.unique(np.linspace(start, end, count).round().astype(np.int64))
 
 
-def _font(size: int):
+def _font(size: int) -> ImageFont.ImageFont:
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
 
 
-def _draw_box(draw, box, color: str, dash: str) -> None:
-    x1, y1, x2, y2 = box
+def _draw_box(draw: ImageDraw.ImageDraw, box: ArrayLike, color: str, dash: str) -> None:
+    x1, y1, x2, y2 = np.asarray(box, float).tolist()
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
     draw.line(corners, fill="#202020", width=5)
     for start, end in zip(corners, corners[1:], strict=False):
         _draw_line(draw, start, end, color, dash, 3)
 
 
-def _draw_line(draw, start, end, color: str, dash: str, width: int) -> None:
+def _draw_line(
+    draw: ImageDraw.ImageDraw,
+    first: tuple[float, float],
+    last: tuple[float, float],
+    color: str,
+    dash: str,
+    width: int,
+) -> None:
     """A line in the dash pattern of SVG: lengths drawn and left out in turn."""
-    start, end = np.asarray(start, float), np.asarray(end, float)
+    start, end = np.asarray(first, float), np.asarray(last, float)
     length = float(np.hypot(*(end - start)))
     steps = [float(step) for step in dash.split()] or [max(length, 1.0)]
     position, turn = 0.0, 0

@@ -20,7 +20,7 @@ from stvgkit.viewing.players import Player, show_player
 
 
 def play_answer(
-    video: Path, answer: Path | None, space: str, fps: float, query: str | None, **options
+    video: Path, answer: Path | None, space: str, fps: float, query: str | None, **options: Any
 ) -> Player:
     """The player of a video alone, or with one answer to it in a text file.
 
@@ -51,7 +51,7 @@ def play_sample(
     boxes: Path | None = None,
     predictions: Iterable[str] = (),
     reader: str = "strict",
-    **options,
+    **options: Any,
 ) -> Player:
     """The player of one sample of a benchmark, with the predictions files given for it.
 
@@ -92,7 +92,15 @@ def _answer_text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace").strip()
 
 
-def _sample(benchmark: str, annotations: Path, name, report: SkipReport, video, videos, boxes):
+def _sample(
+    benchmark: str,
+    annotations: Path,
+    name: str | None,
+    report: SkipReport,
+    video: Path | None,
+    videos: Path | None,
+    boxes: Path | None,
+) -> Sample:
     """The sample with this id, the first where none is named, on `video` where one is given."""
     samples = read_benchmark(benchmark, annotations, videos, report, boxes=boxes)
     sample = _find(samples, name, report)
@@ -100,14 +108,14 @@ def _sample(benchmark: str, annotations: Path, name, report: SkipReport, video, 
 
 
 def _find(samples: Iterator[Sample], name: str | None, report: SkipReport) -> Sample:
-    names = []
+    names: list[str] = []
     for sample in samples:
         if sample.id == name or (name is None and not names):
             return sample
         names.append(sample.id)
     if not names:
         raise InputError(f"the annotations hold not one usable sample: {report}")
-    near = get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
+    near = get_close_matches(name or "", names, n=3, cutoff=0.3) or names[:3]
     raise InputError(f"no sample with id {name!r}: there are {', '.join(map(repr, near))}, ...")
 
 

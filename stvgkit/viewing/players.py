@@ -28,7 +28,7 @@ from stvgkit.predictions import Prediction
 from stvgkit.readers import read_answer
 from stvgkit.tubes import Span, Tube
 from stvgkit.viewing.page import as_json, asset, bundle, document, iframe
-from stvgkit.viewing.pictures import layer_style
+from stvgkit.viewing.pictures import layer_style, video_path
 from stvgkit.viewing.webvideo import WebVideo, web_video
 
 STYLE = "player/player.css"
@@ -62,7 +62,7 @@ class Player:
         """The player as a whole document."""
         return _document(self.fragment(), self.data["title"])
 
-    def save(self, path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the document to `path`."""
         with replacing(path) as out:
             out.write(self.html())
@@ -108,9 +108,7 @@ def show_player(
     <Player of 10 frames: gold, SFT; 0.0 MB>
     """
     sample = video if isinstance(video, Sample) else None
-    path = sample.video if sample else Path(video)
-    if path is None:
-        raise InputError(f"sample {sample.id}: it has no video file: read it with a video folder")
+    path = video_path(video)
     thinks, preds, texts, remarks = _read_answers(answers or {}, reader)
     thinks = {**_by_name(think), **thinks}
     preds = {**_by_name(pred), **preds}
@@ -142,7 +140,7 @@ def show_player(
     )
 
 
-def player_html(*args, **kwargs) -> str:
+def player_html(*args: Any, **kwargs: Any) -> str:
     """The whole document of `show_player` with the same arguments, as a string."""
     return show_player(*args, **kwargs).html()
 
@@ -177,24 +175,29 @@ def _frame_height(data: dict[str, Any]) -> int:
     """Pixels for the whole player at a notebook's usual width."""
     stage = min(860 * data["height"] / data["width"], 420)
     lines = len(data["layers"]) * 37 + len(data["texts"]) * 24 + len(data["notes"]) * 20
-    return round(stage) + lines + 280
+    return int(round(stage) + lines + 280)
 
 
-def _by_name(tubes) -> dict[str, Any]:
+def _by_name(tubes: Any) -> dict[str, Any]:
     if tubes is None:
         return {}
     return dict(tubes) if isinstance(tubes, Mapping) else {"": tubes}
 
 
-def _read_answers(answers, reader):
+def _read_answers(
+    answers: Mapping[str, Mapping[str, Any]], reader: str
+) -> tuple[dict[str, Tube], dict[str, Prediction], list[dict[str, str]], list[str]]:
     """Completions as think tubes, predictions, texts to show, and remarks on those that fail."""
-    thinks, preds, texts, remarks = {}, {}, [], []
+    thinks: dict[str, Tube] = {}
+    preds: dict[str, Prediction] = {}
+    texts: list[dict[str, str]] = []
+    remarks: list[str] = []
     for name, line in answers.items():
         text, frames = line["completion"], np.asarray(line["frames"], dtype=np.int64)
         form = {"think": line.get("think", True) is not False}
         space = CoordinateSpace.parse(line["space"])
         answer = read_answer(text, space, reader, times=line.get("times"), **form)
-        preds[name] = Prediction.from_answer(answer, frames)
+        preds[name] = Prediction.from_answer(answer, frames.tolist())
         if answer is None:
             why = explain_answer(text, **form) if reader == "strict" else f"reader {reader}"
             remarks.append(f"{name or 'The answer'} does not parse: {why}")
@@ -205,7 +208,13 @@ def _read_answers(answers, reader):
     return thinks, preds, texts, remarks
 
 
-def _layers(clip: WebVideo, gold, gold_span, thinks, preds) -> list[dict[str, Any]]:
+def _layers(
+    clip: WebVideo,
+    gold: Tube | None,
+    gold_span: Span | None,
+    thinks: Mapping[str, Tube],
+    preds: Mapping[str, Any],
+) -> list[dict[str, Any]]:
     second = round(1.1 * clip.info.fps) + 1  # boxes once a second fall on the nearest frame
     shown = None if gold is None else _bridge(gold, second)
     layers = []
@@ -235,7 +244,16 @@ def _bridge(tube: Tube, longest: int) -> Tube:
     return Tube(full.frames[keep], full.boxes[keep])
 
 
-def _layer(clip: WebVideo, kind, name, given, shown, span, gold=None, style=None) -> dict[str, Any]:
+def _layer(
+    clip: WebVideo,
+    kind: str,
+    name: str,
+    given: Tube | None,
+    shown: Tube | None,
+    span: Span | None,
+    gold: Tube | None = None,
+    style: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """One layer as the script wants it, its lists running over the frames of the page."""
     style = style or {}
     color, dash = layer_style(kind, **style)
@@ -247,7 +265,7 @@ def _layer(clip: WebVideo, kind, name, given, shown, span, gold=None, style=None
     boxes: list[list[float] | None] = [None] * len(clip.frames)
     for frame, box in zip(shown.frames - first, np.round(shown.boxes, 5).tolist(), strict=True):
         boxes[frame] = box
-    written = [] if given is None else given.at(clip.frames).frames - first
+    written = (Tube([], []) if given is None else given.at(clip.frames)).frames - first
     return {
         "name": title,
         "kind": kind,
@@ -256,7 +274,7 @@ def _layer(clip: WebVideo, kind, name, given, shown, span, gold=None, style=None
         "dash": dash,
         "boxes": boxes,
         "bars": [[bar.start - first, bar.end - first] for bar in _bars(clip, shown, span)],
-        "keys": [] if len(written) == len(shown) else np.asarray(written).tolist(),
+        "keys": [] if len(written) == len(shown) else written.tolist(),
         "iou": None if gold is None else _iou(clip, shown, gold.at(clip.frames)),
         "score": "",
     }

@@ -65,7 +65,7 @@ def reward_curves(log: Sequence[Mapping[str, Any]] | str | Path) -> go.Figure:
     return _styled(figure, height=640)
 
 
-def _read_log(log) -> list[Mapping[str, Any]]:
+def _read_log(log: Any) -> list[Mapping[str, Any]]:
     if isinstance(log, str | Path):
         try:
             log = json.loads(Path(log).read_text(encoding="utf-8"))
@@ -80,7 +80,15 @@ def _is_reward(key: str) -> bool:
     return key.startswith("rewards/") and key.endswith("/mean")
 
 
-def _add_band(figure, row: int, log, label: str, mean: str, std: str | None, i: int) -> None:
+def _add_band(
+    figure: go.Figure,
+    row: int,
+    log: Sequence[Mapping[str, Any]],
+    label: str,
+    mean: str,
+    std: str | None,
+    i: int,
+) -> None:
     points = [entry for entry in log if mean in entry and "step" in entry]
     steps = [entry["step"] for entry in points]
     middle = np.array([entry[mean] for entry in points], dtype=float)
@@ -118,8 +126,8 @@ def viou_histogram(scores: Mapping[str, Sequence[float]], bins: int = 20) -> go.
     edges = np.linspace(0, 1, bins + 1)
     figure = go.Figure()
     for i, (name, values) in enumerate(scores.items()):
-        values = np.asarray(values, dtype=float)
-        counts, _ = np.histogram(values[~np.isnan(values)], edges)
+        known = np.asarray(values, dtype=float)
+        counts, _ = np.histogram(known[~np.isnan(known)], edges)
         figure.add_bar(
             x=(edges[:-1] + edges[1:]) / 2,
             y=counts,
@@ -193,7 +201,7 @@ def tiou_viou(
     return _styled(figure, height=480)
 
 
-def clickable(figure: go.Figure, on_click: Callable[[str], None]):
+def clickable(figure: go.Figure, on_click: Callable[[str], None]) -> go.Figure:
     """The figure of `tiou_viou`, calling `on_click` with the id of a point that is clicked.
 
     That takes plotly's `FigureWidget`, which needs anywidget and a live kernel; without anywidget,
@@ -208,7 +216,7 @@ def clickable(figure: go.Figure, on_click: Callable[[str], None]):
     except ImportError:
         return figure
 
-    def clicked(trace, points, _) -> None:
+    def clicked(trace: Any, points: Any, _: Any) -> None:
         if points.point_inds:
             on_click(trace.customdata[points.point_inds[0]])
 

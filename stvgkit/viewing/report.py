@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from stvgkit.datasets import Sample
 from stvgkit.files import replacing
@@ -25,7 +26,7 @@ th:first-child, td:first-child { text-align: left }
 
 def write_report(
     out: Path,
-    metrics: dict,
+    metrics: dict[str, Any],
     samples: Sequence[Sample],
     *,
     titles: Mapping[str, str],
@@ -64,12 +65,14 @@ seed {metrics["seed"]}, protocol <em>{escape(metrics["protocol"])}</em>, {escape
     return path
 
 
-def _predictions(path: Path) -> dict[str, dict]:
+def _predictions(path: Path) -> dict[str, dict[str, Any]]:
     lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
     return {line["id"]: line for line in lines}
 
 
-def _table(rows: dict[str, dict], titles: Mapping[str, str], columns: Sequence[str]) -> str:
+def _table(
+    rows: dict[str, dict[str, Any]], titles: Mapping[str, str], columns: Sequence[str]
+) -> str:
     head = "".join(f"<th>{name}" for name in ("", *columns, "unparsed", "seconds"))
     body = ""
     for step, row in rows.items():

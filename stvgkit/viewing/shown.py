@@ -52,7 +52,7 @@ class ShownClip:
 
     def frame_svg(self, index: int, answer: Answer | None, width: float = 2) -> str:
         """Shown frame `index` with its gold, think and pred boxes: the inside of an SVG."""
-        layers = [("gold", self.target)]
+        layers: list[tuple[str, Tube | None]] = [("gold", self.target)]
         if answer is not None:
             layers += [("think", answer.think), ("pred", answer.pred)]
         boxes = "".join(

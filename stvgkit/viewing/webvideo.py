@@ -40,7 +40,7 @@ class WebVideo:
     note: str
 
 
-def web_video(path, window: Span | None = None, *, budget: int = 3_500_000) -> WebVideo:
+def web_video(path: Path | str, window: Span | None = None, *, budget: int = 3_500_000) -> WebVideo:
     """Read `path`, or its frames inside `window`, into at most `budget` bytes of H.264.
 
     Raises `VideoError` where the file is no video, `InputError` where the window holds no frame of

@@ -70,7 +70,8 @@ class GroupInspector(widgets.VBox):
     @property
     def group(self) -> Mapping[str, Any]:
         """The log's line that is shown."""
-        return self.shown[self.step.value]
+        step: int = self.step.value
+        return self.shown[step]
 
     @property
     def clip(self) -> ShownClip:
@@ -80,12 +81,12 @@ class GroupInspector(widgets.VBox):
             self.clips[name] = ShownClip(self.samples[name], self.clip_format, side=96)
         return self.clips[name]
 
-    def _on_sample(self, _) -> None:
+    def _on_sample(self, _: Any) -> None:
         self.step.value = 0
         self.step.max = len(self.shown) - 1
         self._on_step(None)
 
-    def _on_step(self, _) -> None:
+    def _on_step(self, _: Any) -> None:
         self.course.value = _course(self.shown, self.step.value)
         self.table.value = self._table()
         chosen = self.completion.value
@@ -111,7 +112,9 @@ class GroupInspector(widgets.VBox):
             f"<tr><th></th><th></th>{head}</tr>{rows}</table></div>"
         )
 
-    def _row(self, k: int, group, names: Sequence[str], shown: Sequence[int]) -> str:
+    def _row(
+        self, k: int, group: Mapping[str, Any], names: Sequence[str], shown: Sequence[int]
+    ) -> str:
         answer = parse_answer(group["completions"][k], self.clip.space)
         width, height = self.clip.size
         strip = "".join(
@@ -159,7 +162,7 @@ def _course(groups: Sequence[Mapping[str, Any]], now: int) -> str:
     """The run at a glance: best, mean and worst sum of every group, and which one is shown."""
     width, height = 560, 64
     totals = [np.asarray(group["total"], dtype=float) for group in groups]
-    low, high = min(t.min() for t in totals), max(t.max() for t in totals)
+    low, high = float(min(t.min() for t in totals)), float(max(t.max() for t in totals))
     scale = (height - 8) / max(high - low, 1e-9)
     step = width / len(groups)
 
@@ -192,13 +195,16 @@ def read_groups(log: str | Path | Iterable[Mapping[str, Any]]) -> list[Mapping[s
     Traceback (most recent call last):
     stvgkit.errors.InputError: the log, line 1: 'completions' is missing; give the groups.jsonl ...
     """
-    name, lines = "the log", log
+    name = "the log"
+    lines: Iterable[str | Mapping[str, Any]]
     if isinstance(log, str | Path):
         name, lines = str(log), Path(log).read_text(encoding="utf-8").splitlines()
-    groups = []
+    else:
+        lines = log
+    groups: list[Mapping[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            group = json.loads(line) if isinstance(line, str) else line
+            group: Any = json.loads(line) if isinstance(line, str) else line
             count = len(group["completions"])
             if group["id"] is None or group["step"] is None:
                 raise ValueError("'id' or 'step' is empty")

@@ -10,6 +10,7 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
+import plotly.graph_objects as go
 
 from stvgkit.datasets.sample import Sample, sample_groups
 from stvgkit.diagnosis import error_kinds
@@ -118,14 +119,14 @@ class SampleBrowser(widgets.VBox):
         self.listing.index = None
         self.filtering = False
 
-    def _choose(self, change) -> None:
+    def _choose(self, change: Mapping[str, Any]) -> None:
         if not self.filtering:
             self.show(change["new"])
 
-    def _scatter(self):
+    def _scatter(self) -> go.Figure:
         known = [record for record in self.records if record["vIoU"] is not None]
-        columns = [[record[key] for record in known] for key in ("tIoU", "vIoU", "id")]
-        return clickable(tiou_viou(*columns), self.show)
+        tiou, viou, ids = ([record[key] for record in known] for key in ("tIoU", "vIoU", "id"))
+        return clickable(tiou_viou(tiou, viou, ids), self.show)
 
 
 def _records(samples: list[Sample], predictions: str | Path | None) -> list[dict[str, Any]]:
