@@ -38,6 +38,7 @@ def build(folder: Path) -> Path:
     """The wheel, which must hold every file of the package and of data_samples that git knows."""
     shutil.rmtree(ROOT / "build", ignore_errors=True)  # files that are deleted since would go along
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT)
+    shutil.rmtree(ROOT / "build", ignore_errors=True)
     (wheel,) = folder.glob("*.whl")
     tracked = run("git", "-C", ROOT, "ls-files", "stvgkit", "data_samples").split("\n")
     wanted = {name.replace("data_samples/", "stvgkit/data_samples/", 1) for name in tracked if name}
