@@ -36,13 +36,14 @@ def pattern(term: str) -> re.Pattern:
     >>> [bool(pattern("tIoU").search(text)) for text in ("the tIoU", "m_tIoU", "tiou")]
     [True, False, False]
     """
-    forms = [form.strip(" )") for form in term.split("(")]
-    spelled = "|".join(
-        (rf"[{form[0]}{form[0].upper()}]" + re.escape(form[1:]) if form.islower() else re.escape(form))
-        .replace(r"\ ", r"\s+")
-        for form in forms
-    )  # fmt: skip
+    spelled = "|".join(_spelled(form.strip(" )")) for form in term.split("("))
     return re.compile(rf"(?<![\w@-])(?:{spelled})(?:s|es)?(?![\w-])")
+
+
+def _spelled(form: str) -> str:
+    """A form as it may stand in a text: with a capital, across lines; `GRPO` only as it is."""
+    first = rf"[{form[0]}{form[0].upper()}]" if form.islower() else re.escape(form[0])
+    return first + re.escape(form[1:]).replace(r"\ ", r"\s+")
 
 
 def link_first_uses(texts: list[str], waiting: set[str]) -> list[str]:
