@@ -182,6 +182,8 @@ def add_prepare(commands) -> None:
 def run_prepare(args) -> None:
     from stvgkit.datasets.prepare import prepare
 
+    if args.max_frames is not None and not args.framework:
+        raise InputError("--max-frames needs --for: only clips that are written out have frames")
     if args.framework == "verl":
         need("prepare --for verl", "train", "pyarrow")
     account = prepare(args.benchmark, args.annotations, args.videos, args.out, boxes=args.boxes)
@@ -227,9 +229,11 @@ def add_score(commands) -> None:
 
 
 def run_score(args) -> None:
-    from stvgkit.files import write_json
+    from stvgkit.files import check_target, write_json
     from stvgkit.scoring import score_files
 
+    if args.json:
+        check_target(args.json)
     report, notes = score_files(
         args.benchmark,
         args.annotations,
@@ -302,8 +306,10 @@ def add_play(commands) -> None:
 
 
 def run_play(args) -> None:
+    from stvgkit.files import check_target
     from stvgkit.viewing.play import play_answer, play_sample
 
+    check_target(args.out)
     options = {"query": args.query, "budget_mb": args.budget_mb, "reader": args.reader}
     if args.annotations:
         if not args.benchmark:
@@ -351,8 +357,10 @@ def add_lab(commands) -> None:
 
 def run_lab(args) -> None:
     from stvgkit.datasets import data_samples
+    from stvgkit.files import check_target
     from stvgkit.viewing.play import lab_of_sample
 
+    check_target(args.out)
     if bool(args.annotations) != bool(args.benchmark):
         raise InputError("--annotations and --benchmark go together: give both or neither")
     if args.video and not args.annotations:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stvgkit.datasets import Sample, read_prepared
 from stvgkit.datasets.shapes import write_shapes
-from stvgkit.errors import need
+from stvgkit.errors import InputError, need
 from stvgkit.files import write_json
 from stvgkit.predictions import Prediction, read_completions
 from stvgkit.scoring import Report, score_samples
@@ -98,6 +98,8 @@ def _run(out: Path, seed: int, smoke: bool) -> dict:
     from stvgkit.training.trainers import grpo, sft
     from stvgkit.viewing.report import write_report
 
+    if not 0 <= seed < 2**32:
+        raise InputError(f"the seed is {seed}: give 0 or more, below 2**32")
     budget = SMOKE if smoke else FULL
     settings = {"seed": seed, "smoke": smoke, "budget": asdict(budget)}
     claim(out, json.loads(json.dumps(settings)), begun=(out / "run.json").exists())

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from stvgkit.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks: what a killed run left there stays
@@ -113,3 +115,22 @@ def write_json(path: Path | str, value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as out:
         out.write(text + "\n")
+
+
+def check_target(path: Path | str) -> None:
+    """Raise `InputError` where no file can be written at this path; before the work, not after.
+
+    >>> check_target(getfixture("tmp_path"))
+    Traceback (most recent call last):
+    stvgkit.errors.InputError: ... is a folder: give the name of a file to write
+    """
+    if is_stdout(path):
+        return
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file to write")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{path} cannot be written: {above} is not a folder")
+    if not os.access(path if path.exists() else above, os.W_OK):
+        raise InputError(f"{path} cannot be written: permission denied")

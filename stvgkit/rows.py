@@ -58,6 +58,12 @@ class ClipFormat:
             raise InputError(f"unknown prompt template {self.template!r}: use {sorted(TEMPLATES)}")
         if self.space != "pixels":
             CoordinateSpace.parse(self.space)
+        if not 0 < self.fps <= 1000:  # NaN fails too
+            raise InputError(f"fps is {self.fps}: give frames a second, above 0 and up to 1000")
+        for name in ("max_frames", "max_side", "factor"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}: give 1 or more")
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height shown for a video of this size: aspect kept, multiples of `factor`.
@@ -88,7 +94,12 @@ class ClipFormat:
     def load(cls, folder: Path) -> ClipFormat | None:
         """The format saved beside a checkpoint, or None where there is none."""
         path = Path(folder) / cls.FILE
-        return cls(**json.loads(path.read_text())) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:  # no JSON, a field that is not ours, another type
+            raise InputError(f"{path} is damaged, or of a newer stvgkit: {error}") from error
 
 
 def plan_row(sample: Sample, clip_format: ClipFormat) -> Row:

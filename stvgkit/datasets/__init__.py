@@ -48,6 +48,8 @@ def read_benchmark(
     """
     if boxes is not None and name != "vidstg":
         raise InputError(f"{name} has its boxes in its own annotations: leave --boxes out")
+    if videos is not None and not Path(videos).is_dir():
+        raise InputError(f"{videos} is not a folder of videos: check the path")
     if name == "hcstvg":
         return hcstvg.read(annotations, videos, report)
     if name == "vidstg":

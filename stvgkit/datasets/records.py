@@ -6,6 +6,7 @@ A file that cannot be used at all raises `InputError`. A record that cannot be u
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Iterable
@@ -101,13 +102,19 @@ def load_json(path: Path, kind: type, report: SkipReport) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; `InputError` where it is missing, a folder, empty or not UTF-8."""
+    """The text of a file; `InputError` where it is missing, a folder, empty or not UTF-8.
+
+    A byte order mark is left out; with one, UTF-16, which PowerShell writes, is read as well.
+    """
     if not path.is_file():
         raise InputError(f"{path} is not a file: check the path")
+    data = path.read_bytes()
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not text in UTF-8: is it the right file?") from error
+    text = "\n".join(text.split("\r\n"))
     if not text.strip():
         raise InputError(f"{path} is empty: download or write it again")
     return text

@@ -9,11 +9,9 @@ from __future__ import annotations
 import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import trl.trainer.utils
-import yaml
 from trl.kernels import chunked_logprob
 
 from stvgkit.errors import InputError
@@ -40,19 +38,18 @@ class Launch:
         """
         if name is None:
             return cls()
-        path = Path(name)
-        if not path.is_file():
-            path = recipes.FOLDER / "accelerate" / f"{name}.yaml"
-        if not path.is_file():
-            known = sorted(p.stem for p in path.parent.glob("*.yaml"))
-            raise InputError(f"no accelerate file {name!r}: give a path, or one of {known}")
-        config = yaml.safe_load(path.read_text())
+        path = recipes.find_launch(name)
+        config = recipes.read_yaml(path)
         kind = str(config.get("distributed_type", "NO")).upper()
-        zero = (config.get("deepspeed_config") or {}).get("zero_stage")
+        deepspeed = config.get("deepspeed_config")
+        zero = deepspeed.get("zero_stage") if isinstance(deepspeed, dict) else None
         if kind == "DEEPSPEED" and zero != 3:
             raise InputError(f"{path}: of DeepSpeed only ZeRO stage 3 is planned, not {zero}")
         split = {"FSDP": FSDP, "DEEPSPEED": ZERO3}.get(kind, DDP)
-        return cls(int(config.get("num_processes", 1)), split)
+        processes = config.get("num_processes", 1)
+        if not isinstance(processes, int) or processes < 1:
+            raise InputError(f"{path}: num_processes is {processes!r}, must be 1 or more")
+        return cls(processes, split)
 
 
 def dtype_of(name: str | None, config) -> torch.dtype:

@@ -12,6 +12,7 @@ autocast copies of weights that are kept in 32 bits.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -21,15 +22,18 @@ from transformers import AutoModelForImageTextToText
 from trl.trainer.utils import add_fused_lm_head
 
 from stvgkit.errors import InputError
+from stvgkit.files import check_target
 from stvgkit.training import cost, longest, recipes
 from stvgkit.training.cost import Launch
 from stvgkit.training.longest import Clip
 from stvgkit.training.meter import Meter
 from stvgkit.training.models import Grounder
+from stvgkit.training.refusals import one_line
 
 GB = 1e9
 GPUS = {"T4": 16, "L4": 24, "A10": 24, "A100": 80, "H100": 80}  # gigabytes
 RESERVE = 1.5  # GB kept free for the CUDA context, libraries and fragmentation; a guess
+MOST_SIDE, MOST_SECONDS = 100_000, 86_400  # of a video: its pixels, and a day
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ def plan(argv: Sequence[str]) -> tuple[Plan, dict[str, float], str | None]:
     own, rest = options.parse_known_args(list(argv))
     if not rest or rest[0].startswith("-"):
         raise InputError(f"which recipe? give a YAML file, or one of {', '.join(recipes.names())}")
+    if own.json:
+        check_target(own.json)
     gpus = dict(_gpu(name) for name in own.gpu or GPUS)
     method = recipes.method_of(rest[0])
     task, model, config = recipes.parse(method, rest)
@@ -120,16 +126,23 @@ def plan(argv: Sequence[str]) -> tuple[Plan, dict[str, float], str | None]:
         width, height = (int(side) for side in own.video.split("x"))
     except ValueError as error:
         raise InputError(f"--video is {own.video!r}, must be like 1280x720") from error
-    needs = make_plan(rest[0], method, task, model, config, (width, height), own.seconds)
+    if not (0 < width <= MOST_SIDE and 0 < height <= MOST_SIDE):
+        raise InputError(f"--video is {own.video!r}: no video has such a size")
+    if own.seconds is not None and not 0 < own.seconds <= MOST_SECONDS:  # NaN fails too
+        raise InputError(f"--seconds is {own.seconds}: give more than 0, up to {MOST_SECONDS}")
+    with one_line():
+        needs = make_plan(rest[0], method, task, model, config, (width, height), own.seconds)
     return needs, gpus, own.json
 
 
 def _gpu(name: str) -> tuple[str, float]:
     try:
-        return name, float(GPUS.get(name, name))
-    except ValueError as error:
-        known = ", ".join(GPUS)
-        raise InputError(f"--gpu is {name!r}: give its gigabytes, or one of {known}") from error
+        size = float(GPUS.get(name, name))
+    except ValueError:
+        size = math.nan
+    if not 0 < size < math.inf:
+        raise InputError(f"--gpu is {name!r}: give its gigabytes, or one of {', '.join(GPUS)}")
+    return name, size
 
 
 def make_plan(

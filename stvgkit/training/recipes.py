@@ -7,24 +7,28 @@ ship with the package go by their name (`t4-grpo`), any other by its path.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
-from huggingface_hub.errors import HTTPError  # of the HTTP client that the hub uses
 from peft import PeftConfig
 from trl import GRPOConfig, ModelConfig, SFTConfig, TrlParser, get_quantization_config
 
 from stvgkit.credit import CREDITS
 from stvgkit.datasets import BENCHMARKS, Sample, SkipReport, read_benchmark
+from stvgkit.datasets.records import read_text
 from stvgkit.errors import InputError
-from stvgkit.files import write_json
+from stvgkit.files import check_target, write_json
+from stvgkit.metrics import PROTOCOLS
 from stvgkit.readers import READERS
 from stvgkit.rewards import SPATIAL_TERMS
-from stvgkit.rows import plan_rows
+from stvgkit.rows import ClipFormat, plan_rows
 from stvgkit.training import trainers
 from stvgkit.training.models import Grounder, load, weights_digest
+from stvgkit.training.refusals import is_ours, one_line
 from stvgkit.training.runs import is_trained
 from stvgkit.training.trainers import GRPO_DEFAULTS, SFT_DEFAULTS, freeze_vision, lora
 
@@ -35,7 +39,10 @@ FOLDER = Path(__file__).parent / "recipes"
 class Task:
     """What to learn from or to ask about, and how clips are shown."""
 
-    method: str | None = field(default=None, metadata={"help": "sft or grpo: the recipe's command"})
+    method: str | None = field(
+        default=None,
+        metadata={"help": "sft or grpo: the recipe's command", "choices": ["sft", "grpo"]},
+    )
     benchmark: str = field(
         default="prepared", metadata={"help": "whose annotations", "choices": list(BENCHMARKS)}
     )
@@ -77,6 +84,13 @@ class Task:
         default=True, metadata={"help": "train the vision part too (with LoRA: adapters on it)"}
     )
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.think_noise < math.inf:
+            raise InputError(f"think_noise is {self.think_noise}: give 0 or more, in box sides")
+        ClipFormat(**self.clip_changes())
+        if self.launch is not None:
+            find_launch(self.launch)
+
     def samples(self, report: SkipReport) -> list[Sample]:
         """Read the benchmark; what is left out is in `report`."""
         if not self.annotations:
@@ -108,11 +122,19 @@ class Asking:
     api_key: str | None = field(
         default=None, metadata={"help": "openai: the server's key; else OPENAI_API_KEY"}
     )
-    protocol: str = field(default="default", metadata={"help": "how to count, see stvgkit score"})
+    protocol: str = field(
+        default="default",
+        metadata={"help": "how to count, see stvgkit score", "choices": list(PROTOCOLS)},
+    )
     reader: str = field(
         default="strict", metadata={"help": "who reads the answers", "choices": list(READERS)}
     )
     json: str | None = field(default=None, metadata={"help": "write the scores here as well"})
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give 1 or more")
 
 
 CONFIGS = {"sft": (SFTConfig, SFT_DEFAULTS), "grpo": (GRPOConfig, GRPO_DEFAULTS)}
@@ -141,13 +163,30 @@ def find(recipe: str) -> Path:
     return path
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields of a recipe or of an accelerate configuration; `InputError` if it is neither."""
+    try:
+        fields = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path} is not YAML: {error}") from error
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
+        raise InputError(f"{path} is no recipe: give a file with lines such as 'method: sft'")
+    return fields
+
+
+def find_launch(name: str) -> Path:
+    """The accelerate configuration of this path, or of this name among those that ship here."""
+    path = Path(name) if Path(name).is_file() else FOLDER / "accelerate" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(path.stem for path in path.parent.glob("*.yaml")))
+        raise InputError(f"no accelerate file {name!r}: give a path, or one of {known}")
+    return path
+
+
 def method_of(recipe: str) -> str:
     """Which command a recipe is for, `sft` or `grpo`, as its field `method` says."""
     path = find(recipe)
-    try:
-        method = yaml.safe_load(path.read_text()).get("method")
-    except (yaml.YAMLError, AttributeError) as error:
-        raise InputError(f"{path} is no recipe: {error}") from error
+    method = read_yaml(path).get("method")
     if method not in CONFIGS:
         raise InputError(f"{path}: 'method' is {method!r}, must be sft or grpo")
     return method
@@ -178,11 +217,46 @@ def parse(command: str, argv: Sequence[str]) -> tuple:
         _apply(parser, command, recipe)
     try:
         task, model, config = parser.parse_args_and_config(argv)
-    except ValueError as error:
+    except Exception as error:  # of every kind: each library has its own
+        if is_ours(error) and not isinstance(error, InputError):
+            raise
         raise InputError(f"{recipe or 'command line'}: {error}") from error
+    for values in (model, config):
+        _check_numbers(values)
+    if command in CONFIGS and task.method not in (None, command):
+        raise InputError(f"--method is {task.method}, the command is {command}: leave it out")
     if getattr(model, "trust_remote_code", False) or getattr(config, "trust_remote_code", False):
         raise InputError("trust_remote_code is never set: a model's own code is not run")
     return task, model, config
+
+
+# The least that makes sense, where the libraries take less and fail later or do nothing.
+LEAST = {
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "max_completion_length": 1,
+    "max_length": 1,
+    "learning_rate": 0.0,
+    "temperature": 1e-6,
+    "weight_decay": 0.0,
+    "lora_r": 1,
+    "save_steps": 0,
+    "logging_steps": 0,
+}
+
+
+def _check_numbers(values) -> None:
+    """Raise `InputError` for a number that cannot be meant."""
+    for name, value in vars(values).items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            if not math.isfinite(number):
+                raise InputError(f"{name} is {value}: give a finite number")
+            if number < LEAST.get(name, -math.inf):
+                raise InputError(f"{name} is {value}: give {LEAST[name]:g} or more")
+    if getattr(values, "max_steps", None) == 0:
+        raise InputError("max_steps is 0: give 1 or more, or -1 for num_train_epochs to count")
 
 
 def _add_aliases(parser: TrlParser) -> None:
@@ -198,7 +272,13 @@ def _apply(parser: TrlParser, command: str, recipe: str) -> None:
     path, method = find(recipe), method_of(recipe)
     if command in CONFIGS and method != command:
         raise InputError(f"{path} is a recipe for {method}: run stvgkit {method} {recipe}")
-    unknown = parser.set_defaults_with_config(**yaml.safe_load(path.read_text()))[::2]
+    fields = read_yaml(path)
+    for action in parser._actions:
+        value = fields.get(action.dest)
+        single = action.nargs is None and action.type is not str
+        if single and isinstance(value, (list, dict)):
+            raise InputError(f"{path}: {action.dest} is {value!r}, must be one value")
+    unknown = parser.set_defaults_with_config(**fields)[::2]
     if unknown and command in CONFIGS:  # predict leaves out what only training reads
         raise InputError(f"{path}: there is no field {', '.join(name[2:] for name in unknown)}")
 
@@ -243,19 +323,15 @@ def train(command: str, argv: Sequence[str]) -> tuple[Path | None, SkipReport]:
     samples = task.samples(report)
     grounder = grounder_of(task, model)
     rows = plan_rows(samples, grounder.clip_format, report, need_boxes=True)
-    extra = {"args": config, "peft_config": adapter_of(task, model, grounder)}
-    if command == "sft":
-        extra["think_noise"] = task.think_noise
-    else:
-        names = ("credit", "spatial", "share_prompt", "stop_broken")
-        extra |= {name: getattr(task, name) for name in names}
-    try:
+    with one_line(out):
+        extra = {"args": config, "peft_config": adapter_of(task, model, grounder)}
+        if command == "sft":
+            extra["think_noise"] = task.think_noise
+        else:
+            names = ("credit", "spatial", "share_prompt", "stop_broken")
+            extra |= {name: getattr(task, name) for name in names}
         getattr(trainers, command)(grounder, rows, out, **extra)
-        return None if finished else out, report
-    except HTTPError as error:  # --push_to_hub
-        raise InputError(f"the hub does not answer: {error}; log in, or leave it out") from error
-    except ImportError as error:  # of vLLM, flash attention, DeepSpeed
-        raise InputError(f"the recipe asks for a package that is not here: {error}") from error
+    return None if finished else out, report
 
 
 def ask(argv: Sequence[str]):
@@ -265,6 +341,10 @@ def ask(argv: Sequence[str]):
     from stvgkit.training.serving import backend
 
     task, model, asking = parse("predict", argv)
+    if asking.protocol == "vue-stg" != task.benchmark:
+        raise InputError(f"protocol vue-stg does not fit {task.benchmark}: it is for vue-stg")
+    for path in filter(None, (asking.out, asking.json)):
+        check_target(path)
     report, state = SkipReport(), processes()
     samples = task.samples(report)
     if asking.backend == "transformers":
@@ -277,15 +357,16 @@ def ask(argv: Sequence[str]):
         name = model.model_name_or_path
         by = asked_by(name, clip_format, asking.max_new_tokens, weights_digest(name))
     rows = plan_rows(samples, clip_format, report)
-    out = predict(
-        grounder,
-        rows,
-        Path(asking.out),
-        batch_size=asking.batch_size,
-        max_new_tokens=asking.max_new_tokens,
-        ask=answer,
-        by=by,
-    )
+    with one_line(Path(asking.out).parent):
+        out = predict(
+            grounder,
+            rows,
+            Path(asking.out),
+            batch_size=asking.batch_size,
+            max_new_tokens=asking.max_new_tokens,
+            ask=answer,
+            by=by,
+        )
     scores = score(out, samples, asking.protocol, asking.reader)
     if asking.json and state.is_main_process:
         write_json(asking.json, scores.as_dict())

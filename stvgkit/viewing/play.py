@@ -11,6 +11,7 @@ from typing import Any
 
 from stvgkit.answers import CoordinateSpace
 from stvgkit.datasets import Sample, SkipReport, read_benchmark, vue_stg
+from stvgkit.datasets.records import read_text
 from stvgkit.errors import InputError
 from stvgkit.predictions import Prediction, read_completions, read_hcstvg
 from stvgkit.tubes import Tube
@@ -28,7 +29,7 @@ def play_answer(
     """
     if answer is None:
         return show_player(video, query=query, **options)
-    text = _answer_text(answer)
+    text = read_text(answer).strip()
     CoordinateSpace.parse(space)
     info = probe(video)
     frames = sample_indices(info, fps)
@@ -82,14 +83,8 @@ def lab_of_sample(
 ) -> RewardLab:
     """The reward lab of one sample of a benchmark, with the answer in a text file to start from."""
     sample = _sample(benchmark, annotations, name, SkipReport(), video, videos, boxes)
-    text = None if answer is None else _answer_text(answer)
+    text = None if answer is None else read_text(answer).strip()
     return reward_lab(sample, text, replace(LAB_FORMAT, space=space))
-
-
-def _answer_text(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file: give a text file with an answer")
-    return path.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _sample(
@@ -130,7 +125,7 @@ def _line(path: Path, sample: Sample, reader: str) -> dict[str, Any]:
     """The sample's line of a file that `stvgkit predict` wrote."""
     if sample.id not in read_completions(path, reader):  # which says what is wrong in a file
         raise InputError(f"{path} has no prediction for sample {sample.id!r}")
-    records = map(json.loads, filter(str.strip, path.read_text(encoding="utf-8").split("\n")))
+    records = map(json.loads, filter(str.strip, read_text(path).split("\n")))
     return next(record for record in records if record["id"] == sample.id)
 
 

@@ -166,8 +166,8 @@ def _document(body: str, title: str) -> str:
 
 def _video_budget(budget_mb: float) -> int:
     """Bytes of video for a page of this size, the rest being script, boxes and base64's third."""
-    if not budget_mb >= 0.25:
-        raise InputError(f"a page of {budget_mb} MB holds no video: give 0.25 MB or more")
+    if not 0.25 <= budget_mb <= 10_000:  # NaN fails too
+        raise InputError(f"no page of {budget_mb} MB can be made: give 0.25 to 10000 MB")
     return int((budget_mb * 1e6 - 150_000) * 0.75)
 
 
