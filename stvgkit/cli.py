@@ -300,6 +300,9 @@ def add_play(commands) -> None:
         metavar="[NAME=]FILE",
         help="a predictions file; may be given several times, to compare",
     )
+    play.add_argument(
+        "--window", metavar="START-END", help="seconds to show; default: all, or around the boxes"
+    )
     play.add_argument("--budget-mb", type=float, default=5.0, help="most megabytes of HTML")
     play.add_argument("--out", type=Path, default=Path("player.html"), help="the page to write")
     play.set_defaults(run=run_play)
@@ -311,6 +314,7 @@ def run_play(args) -> None:
 
     check_target(args.out)
     options = {"query": args.query, "budget_mb": args.budget_mb, "reader": args.reader}
+    options["seconds"] = args.window
     if args.annotations:
         if not args.benchmark:
             raise InputError("--annotations needs --benchmark, which says how to read them")

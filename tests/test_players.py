@@ -194,6 +194,66 @@ def test_large_videos_are_cut_and_scaled_to_the_budget_and_say_so(tmp_path, budg
     assert len(layer(player, "gold")["boxes"]) == kept
 
 
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory):
+    """40 seconds, of which a page of 0.25 MB holds about five."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    write_video(path, np.zeros((200, 48, 64, 3), np.uint8), fps=5)
+    return path
+
+
+def kept(player) -> Span:
+    return Span(player.data["frames"][0], player.data["frames"][-1])
+
+
+def flat(first: int, last: int) -> Tube:
+    return Tube(np.arange(first, last + 1), [box(0.1)] * (last - first + 1))
+
+
+@pytest.mark.parametrize(
+    ("gold", "pred", "inside"),
+    [
+        (flat(150, 160), None, Span(150, 160)),
+        (flat(0, 5), flat(8, 10), Span(0, 10)),
+        (flat(195, 199), None, Span(195, 199)),
+        (flat(150, 155), flat(160, 165), Span(150, 165)),
+        (flat(150, 155), flat(10, 12), Span(150, 155)),  # both do not fit: gold is kept
+        (None, flat(120, 125), Span(120, 125)),
+    ],
+)
+def test_of_a_long_video_the_part_around_the_boxes_is_kept(long_clip, gold, pred, inside):
+    player = show_player(long_clip, gold=gold, pred=pred, budget_mb=0.25)
+    part = kept(player)
+    assert part.intersect(inside) == inside and 20 <= len(part) <= 30
+    note = player.data["notes"][-1]
+    assert f"(frames {part.start} to {part.end}) of a part of 40 seconds" in note
+    assert len(player.html()) <= 250_000
+
+
+def test_of_boxes_that_are_too_many_the_beginning_is_kept(long_clip):
+    assert kept(show_player(long_clip, gold=flat(50, 150), budget_mb=0.25)).start == 50
+
+
+def test_without_boxes_the_beginning_is_kept(long_clip):
+    assert kept(show_player(long_clip, budget_mb=0.25)).start == 0
+
+
+def test_a_window_without_a_box_says_where_the_boxes_are(long_clip):
+    player = show_player(long_clip, gold=flat(150, 155), window=Span(0, 9))
+    assert "No box is in this part: the boxes are on frames 150 to 155." in player.data["notes"]
+
+
+def test_play_shows_the_seconds_asked_for(long_clip, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    command = ["play", "--video", str(long_clip), "--out", str(out), "--window"]
+    assert main([*command, "12-13.9"]) == 0
+    assert "frames 60 to 69 of 200" in out.read_text()
+    for window in ("5", "9-3", "a-b", "-4-5", "41-50", "1-nan", "3-3"):
+        assert main([*command[:-1], f"--window={window}"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("stvgkit: ") and window in line
+
+
 def test_web_video_holds_the_frames_it_says(tmp_path):
     path = tmp_path / "steps.mp4"
     frames = np.repeat(np.arange(0, 240, 8, dtype=np.uint8), 64 * 64 * 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
@@ -14,19 +15,27 @@ from stvgkit.datasets import Sample, SkipReport, read_benchmark, vue_stg
 from stvgkit.datasets.records import read_text
 from stvgkit.errors import InputError
 from stvgkit.predictions import Prediction, read_completions, read_hcstvg
-from stvgkit.tubes import Tube
+from stvgkit.tubes import Span, Tube
 from stvgkit.video import probe, sample_indices
 from stvgkit.viewing.lab import LAB_FORMAT, RewardLab, reward_lab
 from stvgkit.viewing.players import Player, show_player
 
 
 def play_answer(
-    video: Path, answer: Path | None, space: str, fps: float, query: str | None, **options: Any
+    video: Path,
+    answer: Path | None,
+    space: str,
+    fps: float,
+    query: str | None,
+    seconds: str | None = None,
+    **options: Any,
 ) -> Player:
     """The player of a video alone, or with one answer to it in a text file.
 
-    Index i of the answer is the i-th frame sampled at `fps` a second.
+    Index i of the answer is the i-th frame sampled at `fps` a second. `seconds`, as `12-34.5`, is
+    the part to show.
     """
+    options["window"] = _window(video, seconds)
     if answer is None:
         return show_player(video, query=query, **options)
     text = read_text(answer).strip()
@@ -52,11 +61,13 @@ def play_sample(
     boxes: Path | None = None,
     predictions: Iterable[str] = (),
     reader: str = "strict",
+    seconds: str | None = None,
     **options: Any,
 ) -> Player:
     """The player of one sample of a benchmark, with the predictions files given for it.
 
     Each of `predictions` is a path or NAME=PATH; the name, by default the file's, is shown.
+    `seconds`, as `12-34.5`, is the part of the video to show.
     """
     report = SkipReport()
     sample = _sample(benchmark, annotations, name, report, video, videos, boxes)
@@ -67,7 +78,26 @@ def play_sample(
             answers[label] = _line(path, sample, reader)
         else:
             preds[label] = _prediction(path, benchmark, sample, report)
+    options["window"] = _window(sample.video, seconds)
     return show_player(sample, pred=preds, answers=answers, reader=reader, **options)
+
+
+def _window(video: Path | None, seconds: str | None) -> Span | None:
+    """The frames shown between two times, written as `12-34.5`; None for None."""
+    if seconds is None or video is None:
+        return None
+    try:
+        start, end = map(float, seconds.split("-"))
+    except ValueError:
+        start = end = math.nan
+    if not 0 <= start < end < math.inf:
+        raise InputError(f"{seconds!r} is no window: give two times in seconds, such as 12-34.5")
+    info = probe(video)
+    if start > info.times[-1]:
+        raise InputError(
+            f"window {seconds} begins after the end: {video} has {info.duration:.1f} s"
+        )
+    return Span(*map(int, info.frames_at([start, end])))
 
 
 def lab_of_sample(

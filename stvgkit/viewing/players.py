@@ -19,17 +19,16 @@ from typing import Any
 import numpy as np
 
 from stvgkit.answers import CoordinateSpace, explain_answer
-from stvgkit.boxes import iou
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
 from stvgkit.files import replacing
-from stvgkit.metrics import score_tube
 from stvgkit.predictions import Prediction
 from stvgkit.readers import read_answer
 from stvgkit.tubes import Span, Tube
+from stvgkit.viewing.layers import build_layers, spans_shown
 from stvgkit.viewing.page import as_json, asset, bundle, document, iframe
-from stvgkit.viewing.pictures import layer_style, video_path
-from stvgkit.viewing.webvideo import WebVideo, web_video
+from stvgkit.viewing.pictures import video_path
+from stvgkit.viewing.webvideo import web_video
 
 STYLE = "player/player.css"
 SCRIPTS = tuple(
@@ -97,8 +96,8 @@ def show_player(
     "frames", "space"}`, read by `reader`; one that does not parse is explained in words. Predicted
     boxes are interpolated between the frames they are given for, as the default protocol does; gold
     boxes only across gaps of up to a second. `window` keeps only these frames (a sample's own
-    window by default). A video too large for `budget_mb` megabytes of HTML is scaled or cut, and
-    the page says so.
+    window by default). A video too large for `budget_mb` megabytes of HTML is scaled, or cut to the
+    part around the boxes, and the page says so.
 
     >>> from stvgkit.video import write_video
     >>> path = getfixture("tmp_path") / "clip.mp4"
@@ -118,8 +117,13 @@ def show_player(
         gold_span = sample.span
         window = sample.window if window is None else window
         query = sample.query if query is None else query
-    clip = web_video(path, window, budget=_video_budget(budget_mb))
-    layers = _layers(clip, gold, gold_span, thinks, preds)
+    shown = spans_shown(gold, gold_span, thinks, preds)
+    clip = web_video(path, window, around=shown, budget=_video_budget(budget_mb))
+    layers = build_layers(clip, gold, gold_span, thinks, preds)
+    if shown and not any(layer["bars"] for layer in layers):
+        remarks.append(
+            f"No box is in this part: the boxes are on frames {shown[0].start} to {shown[0].end}."
+        )
     info = clip.info
     facts = [path.name, f"{info.width}×{info.height}", f"{info.fps:.5g} frames per second"]
     return Player(
@@ -206,104 +210,3 @@ def _read_answers(
             thinks[name] = Tube(frames[shown.frames], shown.boxes)
         texts.append({"name": f"What {name or 'the model'} wrote", "text": text})
     return thinks, preds, texts, remarks
-
-
-def _layers(
-    clip: WebVideo,
-    gold: Tube | None,
-    gold_span: Span | None,
-    thinks: Mapping[str, Tube],
-    preds: Mapping[str, Any],
-) -> list[dict[str, Any]]:
-    second = round(1.1 * clip.info.fps) + 1  # boxes once a second fall on the nearest frame
-    shown = None if gold is None else _bridge(gold, second)
-    layers = []
-    if gold is not None or gold_span is not None:
-        layers.append(_layer(clip, "gold", "", gold, shown, gold_span))
-    names = list(dict.fromkeys([*preds, *thinks]))
-    for number, name in enumerate(names):
-        style = {"number": number, "alone": len(names) == 1}
-        if name in thinks:
-            tube = thinks[name]
-            layers.append(_layer(clip, "think", name, tube, tube.interpolate(), None, shown, style))
-        if preds.get(name) is not None:
-            pred = preds[name] if isinstance(preds[name], Prediction) else Prediction(preds[name])
-            tube = Tube([], []) if pred.tube is None else pred.tube
-            layer = _layer(clip, "pred", name, tube, tube.interpolate(), pred.span, shown, style)
-            layer["score"] = _score(pred, gold, gold_span)
-            layers.append(layer)
-    return layers
-
-
-def _bridge(tube: Tube, longest: int) -> Tube:
-    """Fill gaps of up to `longest` frames; longer ones stay "no box"."""
-    full = tube.interpolate()
-    after = np.searchsorted(tube.frames, full.frames)
-    gap = tube.frames[after] - tube.frames[np.maximum(after - 1, 0)]
-    keep = np.isin(full.frames, tube.frames) | (gap <= longest)
-    return Tube(full.frames[keep], full.boxes[keep])
-
-
-def _layer(
-    clip: WebVideo,
-    kind: str,
-    name: str,
-    given: Tube | None,
-    shown: Tube | None,
-    span: Span | None,
-    gold: Tube | None = None,
-    style: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """One layer as the script wants it, its lists running over the frames of the page."""
-    style = style or {}
-    color, dash = layer_style(kind, **style)
-    title = kind if kind == "gold" or not name else name
-    if kind == "think":
-        title = "think" if style["alone"] else f"{name} think"
-    first = int(clip.frames[0])
-    shown = Tube([], []) if shown is None else shown.at(clip.frames)
-    boxes: list[list[float] | None] = [None] * len(clip.frames)
-    for frame, box in zip(shown.frames - first, np.round(shown.boxes, 5).tolist(), strict=True):
-        boxes[frame] = box
-    written = (Tube([], []) if given is None else given.at(clip.frames)).frames - first
-    return {
-        "name": title,
-        "kind": kind,
-        "group": name or "pred",
-        "color": color,
-        "dash": dash,
-        "boxes": boxes,
-        "bars": [[bar.start - first, bar.end - first] for bar in _bars(clip, shown, span)],
-        "keys": [] if len(written) == len(shown) else written.tolist(),
-        "iou": None if gold is None else _iou(clip, shown, gold.at(clip.frames)),
-        "score": "",
-    }
-
-
-def _bars(clip: WebVideo, shown: Tube, span: Span | None) -> list[Span]:
-    """Runs of frames with a box; the span where there is no box at all."""
-    if len(shown):
-        runs = np.split(shown.frames, np.where(np.diff(shown.frames) > 1)[0] + 1)
-        return [Span(int(run[0]), int(run[-1])) for run in runs]
-    inside = Span(0, -1) if span is None else span
-    inside = inside.intersect(Span(int(clip.frames[0]), int(clip.frames[-1])))
-    return [inside] if len(inside) else []
-
-
-def _iou(clip: WebVideo, tube: Tube, gold: Tube) -> list[float | None]:
-    """IoU per frame of the page: 0 where only one of the two has a box, None where neither has."""
-    values = np.full(len(clip.frames), np.nan)
-    first = clip.frames[0]
-    values[tube.frames - first] = values[gold.frames - first] = 0.0
-    both = np.intersect1d(tube.frames, gold.frames)
-    values[both - first] = iou(tube.at(both).boxes, gold.at(both).boxes)
-    return [None if np.isnan(value) else round(float(value), 3) for value in values]
-
-
-def _score(pred: Prediction, gold: Tube | None, gold_span: Span | None) -> str:
-    if gold is None and gold_span is None:
-        return ""
-    tube = None if pred.tube is None else pred.tube.interpolate()
-    scores = score_tube(tube, gold, pred_span=pred.span, gold_span=gold_span)
-    known = {name: scores[name] for name in ("vIoU", "tIoU") if not np.isnan(scores[name])}
-    return " · ".join(f"{name} {value:.2f}" for name, value in known.items())

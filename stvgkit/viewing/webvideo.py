@@ -9,6 +9,7 @@ size; frame numbers are kept, so the player shows those of the original file.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,17 @@ class WebVideo:
     note: str
 
 
-def web_video(path: Path | str, window: Span | None = None, *, budget: int = 3_500_000) -> WebVideo:
+def web_video(
+    path: Path | str,
+    window: Span | None = None,
+    *,
+    around: Sequence[Span] = (),
+    budget: int = 3_500_000,
+) -> WebVideo:
     """Read `path`, or its frames inside `window`, into at most `budget` bytes of H.264.
+
+    Of what is too long, the part around the first of the spans `around` that fits is kept, with as
+    much before it as after; if none fits, the part that begins with the last of them.
 
     Raises `VideoError` where the file is no video, `InputError` where the window holds no frame of
     it or the budget is less than any video needs.
@@ -61,7 +71,7 @@ def web_video(path: Path | str, window: Span | None = None, *, budget: int = 3_5
     asked = everything if window is None else window.intersect(everything)
     if not len(asked):
         raise InputError(f"{path}: no frame of {window} is among its {info.num_frames} frames")
-    size, kept, rate = _plan(info, asked, budget)
+    size, kept, rate = _plan(info, asked, around, budget)
     if kept == everything and scan_file(path).for_browser and path.stat().st_size < budget:
         data = _remux(path)
         if len(data) <= min(rate * _seconds(info, kept) + CONTAINER, budget):
@@ -79,7 +89,9 @@ def _seconds(info: VideoInfo, span: Span) -> float:
     return float(info.times[span.end] - info.times[span.start]) + 1 / info.fps
 
 
-def _plan(info: VideoInfo, asked: Span, budget: int) -> tuple[int, Span, float]:
+def _plan(
+    info: VideoInfo, asked: Span, around: Sequence[Span], budget: int
+) -> tuple[int, Span, float]:
     """Longer side, frames and bytes per second that keep within the budget."""
     room = 0.9 * (budget - CONTAINER)
     longest = max(info.width, info.height)
@@ -89,8 +101,24 @@ def _plan(info: VideoInfo, asked: Span, budget: int) -> tuple[int, Span, float]:
     rate = max(rate * scale, 10_000)
     if rate * _seconds(info, asked) <= room:
         return round(longest * scale), asked, rate
-    end = info.frames_at(info.times[asked.start] + max(room, 0) / rate)[0]
-    return round(longest * scale), Span(asked.start, int(min(end, asked.end))), rate
+    return round(longest * scale), _part(info, asked, around, max(room, 0) / rate), rate
+
+
+def _part(info: VideoInfo, asked: Span, around: Sequence[Span], seconds: float) -> Span:
+    """The frames of `asked` that fit into `seconds`, with one of the spans `around` among them."""
+    first, last = info.times[asked.start], info.times[asked.end]
+    begin = first
+    for span in around:
+        inside = span.intersect(asked)
+        if not len(inside):
+            continue
+        begin, length = info.times[inside.start], _seconds(info, inside)
+        if length <= seconds:
+            begin -= (seconds - length) / 2
+            break
+    begin = max(first, min(begin, last + 1 / info.fps - seconds))
+    start, end = info.frames_at([begin, begin + seconds - 1 / info.fps])
+    return Span(max(int(start), asked.start), min(int(end), asked.end))
 
 
 def _remux(path: Path) -> bytes:
@@ -124,8 +152,11 @@ def _note(info: VideoInfo, size: int, kept: Span, asked: Span) -> str:
     """One line that says what of the original is not shown; empty where all of it is."""
     parts = []
     if kept != asked:
-        shown, wanted = _seconds(info, kept), _seconds(info, asked)
-        parts.append(f"the first {shown:.0f} of {wanted:.0f} seconds, to keep the page small")
+        start, end = info.times[kept.start], info.times[kept.end] + 1 / info.fps
+        parts.append(
+            f"seconds {start:.0f} to {end:.0f} (frames {kept.start} to {kept.end}) of a part of "
+            f"{_seconds(info, asked):.0f} seconds, to keep the page small"
+        )
     elif len(kept) < info.num_frames:
         parts.append(f"frames {kept.start} to {kept.end} of {info.num_frames}")
     longest = max(info.width, info.height)
