@@ -1,18 +1,19 @@
 """What went wrong with a prediction: one word for each, so that errors can be counted.
 
-vIoU is, but for frames without a gold box, a product of two shares: tIoU, how much of the time is
-right, and vIoU / tIoU, how well the boxes fit on the frames that both spans hold. A prediction
-that is not right is blamed on the smaller of the two.
+Where every gold frame has a box, vIoU is a product of two shares. One is tIoU: how much of the time
+is right. The other is vIoU / tIoU: how well the boxes fit on the frames that both spans hold. A
+prediction that is not right is blamed on the smaller share.
 
     right         vIoU > 0.5, as vIoU@0.5 counts it
     wrong time    tIoU is the smaller share (always so where the spans do not meet)
-    wrong object  the boxes are, and overlap the gold by 0.1 or less: they hold something else
-    loose box     the boxes are, on the right thing but too large, too small or beside it
+    wrong object  the fit of the boxes is, and it is 0.1 or less: they hold something else
+    loose box     the fit is, and it is above 0.1: too large, too small, or beside the thing
     unparsed      the completion breaks the format
     missing       there is no prediction
 
-The border of 0.1 between something else and badly placed is that of TIDE (Bolya et al. 2020).
-Boxes on another object in another moment show as *wrong time*: nothing can be compared there.
+The border of 0.1 between something else and badly placed is that of TIDE (Bolya et al. 2020). Boxes
+on another object in another moment count as *wrong time*: there is no common frame to compare.
+A kind is a symptom and not a cause: lesson 08 shows one kind that comes from two faults.
 """
 
 from __future__ import annotations

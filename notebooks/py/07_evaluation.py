@@ -399,8 +399,8 @@ if not PREDICTIONS:
 figure
 
 # %% [markdown]
-# Now one filmstrip for each kind of error. Gold is the solid line, the prediction the dashed one. Guess
-# the kind from the picture first. Then read the line above it.
+# **The picture of this lesson** is a filmstrip for each kind of error. Gold is the solid line, the
+# prediction the dashed one. Guess the kind from the picture first. Then read the line above it.
 
 # %%
 from IPython.display import display
@@ -423,7 +423,7 @@ for kind in ("wrong time", "wrong object", "loose box"):
 # | loose box | larger frames, or the L1 term of the spatial reward |
 # | unparsed | SFT, or a higher limit on the length |
 #
-# **The picture of this lesson** shows every sample as a point, tIoU to the right and vIoU upwards. On
+# The last figure shows every sample as a point, tIoU to the right and vIoU upwards. On
 # the diagonal the boxes are right, and the time decides. Far to the right and low, the time is right and
 # the boxes are not.
 

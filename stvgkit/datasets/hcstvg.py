@@ -1,13 +1,17 @@
-"""HC-STVG v1 and v2: 20-second film clips, one person each, one sentence each.
+"""HC-STVG v1 and v2: film clips of 20 seconds, with one person and one sentence each.
 
-The annotation file is an object keyed by the video's file name. A record holds `bbox`, one pixel
-box `[x, y, width, height]` for each consecutive frame; `st_frame`, the number of the first box's
-frame, **counted from 1**; `img_num`, the number of frames (20 seconds at the clip's frame rate);
-`st_time` and `ed_time` in seconds. v1 has `caption`, `width`, `height`; v2 has `English` and
-`img_size`, which is `[height, width]`. Versions are told apart record by record. A clip that is
-not 20 seconds long, as in our own `data_samples`, says so by a further key `fps`.
+The annotation file is an object keyed by the video's file name. A record holds
 
-The gold span is where the boxes are, as every published evaluator takes it; in some records the
+- `bbox`: a pixel box `[x, y, width, height]` for each of consecutive frames;
+- `st_frame`: the number of the first box's frame, **counted from 1**;
+- `img_num`: the number of frames (20 seconds at the clip's frame rate);
+- `st_time`, `ed_time`: seconds;
+- in v1 `caption`, `width`, `height`; in v2 `English` and `img_size`, which is `[height, width]`.
+
+The version is told record by record. A clip that is not 20 seconds long, as in our own
+`data_samples`, says so by a further key `fps`.
+
+The gold span is where the boxes are, as every published evaluator takes it. In some records the
 times span a few more frames, which is reported. Some boxes leave the image and are clipped.
 """
 

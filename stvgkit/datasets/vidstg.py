@@ -1,15 +1,20 @@
-"""VidSTG: everyday videos from VidOR; declarative captions and interrogative questions.
+"""VidSTG: everyday videos from VidOR, with declarative captions and interrogative questions.
 
-The annotation file is a list. A record names a video (`vid`), the part of it that its sentences
-belong to (`used_segment`, end **inclusive**), when the described relation holds (`temporal_gt`, end
-**exclusive**: 744 of the 3,996 validation records end at `frame_count`), and any number of
-`captions` (declarative) and `questions` (interrogative), each with the `target_id` of the object
-that is looked for. Each sentence becomes a sample `VID/RECORD/declarative/K` or
-`VID/RECORD/interrogative/K`, with both numbers counted from 0.
+The annotation file is a list. A record holds
 
-The boxes are VidOR's: one JSON file a video, `trajectories[frame]` a list of
-`{tid, bbox: {xmin, ymin, xmax, ymax}}` in pixels, in folders as downloaded. Without them a sample
-has its gold span but no tube. A frame on which VidOR has no box of the target leaves a gap.
+- `vid`: the video;
+- `used_segment`: the part of the video that the sentences belong to, its end **inclusive**;
+- `temporal_gt`: when the described relation holds, its end **exclusive** (744 of the 3,996
+  validation records end at `frame_count`);
+- `captions` (declarative) and `questions` (interrogative), each with the `target_id` of the object
+  that is looked for.
+
+Each sentence becomes a sample `VID/RECORD/declarative/K` or `VID/RECORD/interrogative/K`. Both
+numbers count from 0.
+
+The boxes are VidOR's, one JSON file a video, in folders as downloaded. There, `trajectories[frame]`
+is a list of `{tid, bbox: {xmin, ymin, xmax, ymax}}` in pixels. Without these files a sample has its
+gold span and no tube. A frame on which VidOR has no box of the target leaves a gap.
 """
 
 from __future__ import annotations

@@ -1,14 +1,18 @@
 """VUE-STG (bytedance/vidi, CC BY-NC 4.0): long videos, boxes on a grid of one second.
 
-The annotations are a folder with `query.csv` (query_id, query_text, video_id), `video.csv`
-(video_id, video_duration in seconds) and `tubes.csv` (query_id, time_ms, x0, y0, x1, y1 relative to
-the frame). Predictions are a CSV file like `tubes.csv`. Times are rounded half up to whole seconds,
-and the first box of a second counts, as in the benchmark's own evaluator.
+The annotations are a folder with three files:
 
-Without the videos a sample's **frames are seconds** (its fps is 1) and its width and height are 0,
-since the files do not tell them; that is all that the `vue-stg` protocol needs. With the videos,
-frames are those of the video file, each box on the frame that is shown at its second, and
-`stvgkit.video` is needed.
+    query.csv   query_id, query_text, video_id
+    video.csv   video_id, video_duration in seconds
+    tubes.csv   query_id, time_ms, x0, y0, x1, y1 relative to the frame
+
+Predictions are a CSV file like `tubes.csv`. Times are rounded half up to whole seconds, and the
+first box of a second counts, as in the benchmark's own evaluator.
+
+Without the videos a sample's **frames are seconds**: its fps is 1. Its width and height are 0, since
+the files do not tell them. The `vue-stg` protocol needs no more. With the videos, frames are those
+of the video file, and each box is on the frame that is shown at its second. This needs
+`stvgkit.video`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The tiny VLM's weights: a `Qwen3VLForConditionalGeneration` small enough for two CPU cores.
 
-A random start would need far more than minutes of pre-training to bind a name to its place, so
-ours leans towards what attention has to become:
+From a random start, pre-training would take far more than minutes to bind a name to its place. So
+this start leans towards what attention has to become:
 
-- numbers start as sines and cosines of their value, and so do the vision tower's positions: order
-  and place need not be found; the number of a frame is like the frame's time stamp;
-- words and visual tokens differ along one direction, and half of the heads look for tokens of the
-  *other* kind that are otherwise alike: " red" looks at what is red;
-- attention passes on a part of what it looked at, and branches start quietly.
+- Numbers start as sines and cosines of their value, and so do the vision tower's positions. So order
+  and place need not be found, and the number of a frame resembles the frame's time stamp.
+- Words and visual tokens differ along one direction. Half of the heads look for tokens of the
+  *other* kind that are otherwise alike: " red" looks at what is red.
+- Attention passes on a part of what it looked at, and branches start with small weights.
 """
 
 from __future__ import annotations
