@@ -3,8 +3,8 @@
 From a random start, pre-training would take far more than minutes to bind a name to its place. So
 this start leans towards what attention has to become:
 
-- Numbers start as sines and cosines of their value, and so do the vision tower's positions. So order
-  and place need not be found, and the number of a frame resembles the frame's time stamp.
+- Numbers start as sines and cosines of their value, and so do the vision tower's positions. So
+  order and place need not be found, and the number of a frame resembles the frame's time stamp.
 - Words and visual tokens differ along one direction. Half of the heads look for tokens of the
   *other* kind that are otherwise alike: " red" looks at what is red.
 - Attention passes on a part of what it looked at, and branches start with small weights.

@@ -6,17 +6,17 @@ There are eight stages, in the order in which real multimodal models are made.
    centre there. It also says the thing's colour, shape, cell and box. What it says is compared with
    the language model's own word embeddings. So the tower writes in the words that the rest will
    look for.
-2. *places*: the whole model names what is at a place, and places what is named. It does so first in
-   one frame, then in a given frame of several. A coarse place (the cell of a 4 x 4 board, one token)
-   comes before the box, so that naming the wrong thing costs a whole token and not a few pixels.
+2. *places*: the whole model names what is at a place, and places what is named. It does so first
+   in one frame, then in a given frame of several. A coarse place (the cell of a 4 x 4 board, one
+   token) comes before the box, so that naming the wrong thing costs a whole token and not a few pixels.
 3. *dialogue*: the same as questions and answers. The model also learns to say that a thing is not
    there.
 4. *practice*: more of these, nearly all in clips of eight frames, until the boxes are tight.
 5. *lists*: the same thing pointed at in several given frames, one box after the other.
 6. *changes*: the frames in which a thing is seen, and pointing in a range of frames. Beside that, a
    visual token learns where its thing was in the frame before, and what has changed.
-7. *together*: the last two stages. Where an answer begins, all frames in which its thing is seen, or
-   changes, must be known.
+7. *together*: the last two stages. Where an answer begins, all frames in which its thing is seen,
+   or changes, must be known.
 8. *course*: the first and the last frame in which a thing is seen.
 
 The model never sees an STVG answer or a sentence about an event.
