@@ -468,7 +468,7 @@ check_calls(
         (([[0.5, 0.7]], [-1.0]), 1.0),
         (([[0.5, 0.7]], [1.0]), 0.0),
     ],
-    hint="Two of the four corners of section 4 are flat.",
+    hint="In two of the four cases of section 4 the curve is flat.",
 )
 
 # %% [markdown]

@@ -10,8 +10,8 @@ Predictions are a CSV file like `tubes.csv`. Times are rounded half up to whole 
 first box of a second counts, as in the benchmark's own evaluator.
 
 Without the videos a sample's **frames are seconds**: its fps is 1. Its width and height are 0,
-since the files do not tell them. The `vue-stg` protocol needs no more. With the videos, frames are those
-of the video file, and each box is on the frame that is shown at its second. This needs
+since the files do not tell them. The `vue-stg` protocol needs no more. With the videos, frames
+are those of the video file, and each box is on the frame that is shown at its second. This needs
 `stvgkit.video`.
 """
 

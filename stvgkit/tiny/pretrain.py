@@ -8,7 +8,8 @@ There are eight stages, in the order in which real multimodal models are made.
    look for.
 2. *places*: the whole model names what is at a place, and places what is named. It does so first
    in one frame, then in a given frame of several. A coarse place (the cell of a 4 x 4 board, one
-   token) comes before the box, so that naming the wrong thing costs a whole token and not a few pixels.
+   token) comes before the box, so that naming the wrong thing costs a whole token and not a few
+   pixels.
 3. *dialogue*: the same as questions and answers. The model also learns to say that a thing is not
    there.
 4. *practice*: more of these, nearly all in clips of eight frames, until the boxes are tight.
