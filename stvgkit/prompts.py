@@ -36,7 +36,14 @@ SHORT = "find: {query}"
 # What the tiny base model was pre-trained on: "the red circle in frame 2".
 POINT = "point: {query}"
 
-TEMPLATES = {"full": INSTRUCTION, "short": SHORT, "point": POINT}
+# For models that were not trained here: the JSON that Qwen's models write by themselves.
+QWEN = """\
+Find when this happens in the video and where its subject is: "{query}"
+For every frame in which it happens, give the subject's box [x1, y1, x2, y2], {unit}, and the \
+frame's time in seconds. Leave out all other frames. Answer in JSON:
+[{{"time": 1.0, "bbox_2d": [{example}], "label": "subject"}}, ...]"""
+
+TEMPLATES = {"full": INSTRUCTION, "qwen": QWEN, "short": SHORT, "point": POINT}
 
 
 def instruction(

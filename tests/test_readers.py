@@ -17,6 +17,7 @@ from stvgkit.cli import main
 from stvgkit.datasets import Sample, write_prepared
 from stvgkit.errors import InputError
 from stvgkit.predictions import read_completions
+from stvgkit.prompts import instruction
 from stvgkit.readers import READERS, read_answer
 
 TIMES = np.arange(12) / 2
@@ -191,6 +192,12 @@ def test_the_qwen_reader_needs_times_and_can_do_without_frames():
     assert qwen([item(0.4, [1, 2, 3, 4])], times=[0.0]).span == Span(0, 0)
     with pytest.raises(InputError, match="unknown reader 'json': use one of strict, lenient, qwen"):
         read_answer("", SPACE, "json")
+
+
+def test_the_prompt_for_qwens_form_shows_what_its_reader_reads():
+    text = instruction('the "red" {x}', 8, SPACE, "qwen")
+    assert '"the "red" {x}"' in text and "integers from 0 to 1000" in text
+    assert qwen(text.splitlines()[-1]).pred == Tube([2], [[0.3, 0.2, 0.5, 0.8]])
 
 
 boxes = st.lists(st.integers(0, 1000), min_size=4, max_size=4)

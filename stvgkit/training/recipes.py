@@ -57,7 +57,7 @@ class Task:
     fps: float | None = field(default=None, metadata={"help": "frames shown per second; 2"})
     max_frames: int | None = field(default=None, metadata={"help": "most frames shown of a clip"})
     max_side: int | None = field(default=None, metadata={"help": "longer side in pixels; 336"})
-    template: str | None = field(default=None, metadata={"help": "prompt: full or short"})
+    template: str | None = field(default=None, metadata={"help": "prompt: full, short or qwen"})
     think_noise: float = field(
         default=0.1, metadata={"help": "sft: how far off the first guesses are, in box sides"}
     )
