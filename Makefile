@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 SEED ?= 0
 
-.PHONY: demo smoke test test-notebooks test-wheel test-wheel-all test-colab lint notebooks clean
+.PHONY: demo smoke test test-notebooks test-wheel test-wheel-all test-colab lint notebooks site clean
 
 demo: $(VENV)/.installed  ## the whole method, end to end, on this machine's CPU
 	$(BIN)/stvgkit demo --out out --seed $(SEED)
@@ -35,6 +35,9 @@ test-wheel-all: $(VENV)/.installed  ## the wheel with every extra: installs giga
 test-colab: $(VENV)/.installed  ## every lesson as Colab runs it: installs gigabytes
 	$(PY) tests/install_colab.py
 
+site: $(VENV)/.installed  ## lessons with their outputs, docs and API pages, to open from disk
+	$(PY) docs/site/make_site.py --out site
+
 lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +50,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-colab out build *.egg-info
+	rm -rf $(VENV) .venv-colab out build site *.egg-info

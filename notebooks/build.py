@@ -41,6 +41,7 @@ ROOT = HERE.parent
 
 REPOSITORY = "stvgkit/stvgkit"  # owner/name on GitHub: badges and the install cell point there
 COLAB = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks"
+SITE = "https://stvgkit.github.io/stvgkit"  # what `make site` builds, as the workflow publishes it
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
@@ -128,8 +129,9 @@ def readme_table() -> str:
     lines = ["| notebook | what it is about | minutes | |", "| --- | --- | --- | --- |"]
     for lesson in LESSONS:
         link = f"[{lesson.name[:2]} {lesson.title}](notebooks/{lesson.name}.ipynb)"
+        page = f"[read it with its outputs]({SITE}/notebooks/{lesson.name}.html)"
         badge = f"[![Open in Colab]({BADGE})]({COLAB}/{lesson.name}.ipynb)"
-        lines.append(f"| {link} | {lesson.about} | {runtime(lesson)} | {badge} |")
+        lines.append(f"| {link} | {lesson.about} | {runtime(lesson)} | {page} {badge} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,68 @@
+"""Sphinx settings of the static site; `make_site.py` gathers the pages and starts Sphinx with them.
+
+Nothing on a page may ask another host for anything. So formulas become MathML here, which browsers
+draw themselves, and nothing of ipywidgets is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+
+import latex2mathml.converter
+from docutils.nodes import SkipNode
+from sphinx.application import Sphinx
+
+import stvgkit
+
+project = "stvgkit"
+version = release = stvgkit.__version__
+author = copyright = "the stvgkit authors"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+root_doc = "index"
+html_theme = "furo"
+html_title = "stvgkit"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_extra_path = ["_extra"]
+html_math_renderer = "mathml"
+html_show_sphinx = False
+html_copy_source = False
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "off"  # make_site.py runs the lessons
+nb_ipywidgets_js = {}  # scripts from other hosts
+nb_merge_streams = True
+
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+suppress_warnings = ["myst.header"]
+
+
+def visit_math(translator, node) -> None:
+    """A formula of the text or one that stands alone."""
+    alone = node.tagname == "math_block"
+    display = "block" if alone else "inline"
+    formula = latex2mathml.converter.convert(node.astext(), display=display)
+    if alone:
+        formula = f'<div class="formula" tabindex="0">{formula}</div>\n'
+    translator.body.append(formula)
+    raise SkipNode
+
+
+def mark_literal_blocks(app, what, name, obj, options, lines: list[str]) -> None:
+    """Indented lines of a docstring are shown as they stand, as `help()` shows them."""
+    before = ""
+    for i in range(len(lines) - 1, 0, -1):
+        starts = lines[i].startswith("    ") and not lines[i - 1].strip()
+        before = next((line for line in reversed(lines[:i]) if line.strip()), "")
+        if starts and not re.match(r"(\.\. |:|    )", before) and not before.endswith("::"):
+            lines[i:i] = ["::", ""]
+
+
+def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
+    app.connect("autodoc-process-docstring", mark_literal_blocks)
