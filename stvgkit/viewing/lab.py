@@ -40,7 +40,7 @@ STYLE = "reward_lab/lab.css"
 SCRIPTS = (
     *(f"reward_lab/{name}.js" for name in ("answers", "rewards", "edits")),
     "player/dom.js",
-    "reward_lab/lab.js",
+    *(f"reward_lab/{name}.js" for name in ("picture", "times", "panel", "lab")),
 )
 
 
