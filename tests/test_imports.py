@@ -56,6 +56,8 @@ INDIRECT = {
     "voila": "started by tests/test_jupyter.py",
     "ruff": "make lint",
     "mypy": "make lint",
+    "furo": "the site's theme",
+    "myst-nb": "reads the site's lessons",
 }
 
 
@@ -233,6 +235,7 @@ def test_folders_say_at_their_door_what_they_need():
 def test_what_is_declared_is_used():
     files = [*ROOT.glob("tests/*.py"), *ROOT.glob("benchmarks/*.py")]
     files += [*ROOT.glob("notebooks/*.py"), *ROOT.glob("notebooks/py/*.py")]
+    files += ROOT.glob("docs/site/*.py")
     here = {path.stem for path in files} | {package for _, package in UNDECLARED} - {"torch"}
     used = {found.target for path in files for found in imports(path.stem, path)} - here
     used = {package for package in used if not package.startswith("stvgkit")}
