@@ -9,17 +9,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from stvgkit.errors import InputError
 
-try:
+if sys.platform != "win32":  # there, what a killed run left stays
     import fcntl
-except ImportError:  # Windows has no such locks: what a killed run left there stays
-    fcntl = None
-
-# A name in another encoding, and half of a surrogate pair, are written as JSON escapes them.
-TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}
 
 
 def is_stdout(path: Path | str | None) -> bool:
@@ -46,10 +41,10 @@ def replacing(path: Path | str) -> Iterator[TextIO]:
             yield sys.stdout
             sys.stdout.flush()
         elif path.exists() and not path.is_file():
-            with path.open("w", **TEXT) as out:
+            with _text(path) as out:
                 yield out
         else:
-            with replacing_file(path) as part, part.open("w", **TEXT) as out:
+            with replacing_file(path) as part, _text(part) as out:
                 yield out
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk has no name
@@ -71,7 +66,7 @@ def replacing_file(path: Path | str) -> Iterator[Path]:
         if not target.parent.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
-            if fcntl is not None:
+            if sys.platform != "win32":
                 _lock(held.enter_context(part.open("wb")))
                 _remove_left(part)
             yield part
@@ -85,8 +80,15 @@ def replacing_file(path: Path | str) -> Iterator[Path]:
             part.unlink()
 
 
-def _lock(file) -> bool:
+def _text(path: Path) -> TextIO:
+    # A name in another encoding, and half of a surrogate pair, are written as JSON escapes them.
+    return path.open("w", encoding="utf-8", errors="backslashreplace")
+
+
+def _lock(file: BinaryIO) -> bool:
     """Hold a file; another process finds it held until this one closes it, or dies."""
+    if sys.platform == "win32":
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -7,7 +7,9 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -20,9 +22,9 @@ def lasting_output() -> Iterator[None]:
     """
     given = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_lasting, given)
-    ended = signal.SIGTERM, signal.default_int_handler
-    with contextlib.suppress(ValueError):  # not the main thread, which alone gets signals
-        ended = signal.SIGTERM, signal.signal(*ended)
+    before = None  # outside the main thread, which alone gets signals
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
@@ -30,15 +32,15 @@ def lasting_output() -> Iterator[None]:
             with contextlib.suppress(OSError):  # a full disk, which was told already
                 stream.flush()
         sys.stdout, sys.stderr = given
-        with contextlib.suppress(ValueError):
-            signal.signal(*ended)
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 class _Lasting(io.FileIO):
     """A file descriptor that becomes the null device when its reader has gone or its disk is full;
     only the latter is an error."""
 
-    def write(self, data) -> int:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -48,7 +50,7 @@ class _Lasting(io.FileIO):
             return len(data)
 
 
-def _lasting(stream):
+def _lasting(stream: Any) -> Any:
     if stream is None or stream not in (sys.__stdout__, sys.__stderr__):
         return stream  # closed, or a notebook's, or a test's
     raw = _Lasting(stream.fileno(), "w", closefd=False)

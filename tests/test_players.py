@@ -278,7 +278,7 @@ def test_wrong_input_is_named(sample, tmp_path):
         show_player(replace(sample, video=None))
     with pytest.raises(InputError, match="frames"):
         show_player(sample, window=Span(100, 120))
-    with pytest.raises(InputError, match=r"0\.25 MB"):
+    with pytest.raises(InputError, match=r"0\.25 to 10000 MB"):
         show_player(sample, budget_mb=0.1)
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video" * 100)
