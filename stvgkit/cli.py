@@ -336,6 +336,8 @@ def run_play(args) -> None:
         raise InputError("nothing to play: give --video, or --benchmark with --annotations")
     player.save(args.out)
     print(f"{args.out}: {player!r}", file=_beside(args.out))
+    for note in player.data["notes"]:
+        print(note, file=_beside(args.out))
 
 
 def add_lab(commands) -> None:

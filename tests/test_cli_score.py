@@ -315,6 +315,39 @@ def test_a_damaged_predictions_file_is_refused_with_its_line(tmp_path, capsys, t
     assert error.count("\n") == 1 and f"{path} {message}" in error
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_files_that_windows_writes_are_read(tmp_path, capsys, encoding):
+    """A byte order mark and line ends of two characters; UTF-16 without a mark is refused."""
+    prepared(tmp_path)
+    path = tmp_path / "preds.jsonl"
+    path.write_bytes(f"{line('a', said(0, 5))}\r\n{line('b', 'x')}\r\n".encode(encoding))
+    arguments = ("--benchmark", "prepared", "--annotations", tmp_path, "--predictions", path)
+    if encoding == "utf-16-le":
+        assert score(*arguments)[0] == 2
+        assert str(path) in capsys.readouterr().err
+    else:
+        assert score(*arguments)[0] == 0
+        assert "1 without a prediction, 1 not parsed" in capsys.readouterr().out
+
+
+def test_the_commonest_reasons_are_named_with_counts_and_an_example(tmp_path, capsys):
+    prepared(tmp_path)
+    path, good = tmp_path / "preds.jsonl", said(0, 5)
+    texts = {"a": f"```\n{good}\n```", "b": f"```xml\n{good}", "c": f"{good}<|im_end|>"}
+    path.write_text("\n".join(line(name, text) for name, text in texts.items()))
+    code, report = score(
+        *("--benchmark", "prepared", "--annotations", tmp_path, "--predictions", path),
+        out=tmp_path / "scores.json",
+    )
+    assert code == 0 and report["unparsed"] == 3
+    first, second = report["reasons"].items()
+    assert first[0] == "a code fence stands around the answer" and first[1]["count"] == 2
+    assert first[1]["example"].startswith("a: The format is broken at character 1: ")
+    assert second[1]["count"] == 1 and second[0].startswith("a control token is left in the text")
+    printed = capsys.readouterr().out
+    assert "not parsed 2: a code fence stands around the answer (such as a: The" in printed
+
+
 def test_every_kind_of_wrong_argument_gives_one_line_and_code_2(tmp_path, capsys):
     prepared(tmp_path / "split")
     annotations, predictions, _ = hcstvg_files(tmp_path, count=3)

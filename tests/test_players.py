@@ -115,6 +115,38 @@ def test_answers_become_layers_texts_and_remarks(sample):
     assert any("base does not parse" in note for note in player.data["notes"])
 
 
+LINE = {"frames": [0, 4, 8], "space": "0-1000"}
+TAGS = "<time> {} </time> <think_bbox> </think_bbox> <pred_bbox> {} </pred_bbox>"
+
+
+@pytest.mark.parametrize(
+    ("completion", "said"),
+    [
+        (TAGS.format("0 - 1", ""), "no final box of it can be seen: <pred_bbox> is empty"),
+        (TAGS.format("7 - 8", "7. [1, 2, 300, 400]"), "indices 7 to 7, its time is 7 - 8, and the"),
+        (TAGS.format("0 - 0", "2. [1, 2, 300, 400]"), "indices 2 to 2, its time is 0 - 0"),
+        (TAGS.format("0 - 0", "0. [0.1, 0.2, 0.3, 0.4]"), "thinner than a pixel; are its numbers"),
+        (TAGS.format("0 - 0", "0. [5, 5, 5, 900]"), "thinner than a pixel"),
+        (None, "The answer is missing: the clip cannot be read"),
+    ],
+)
+def test_an_answer_of_which_nothing_is_seen_says_why(clip, completion, said):
+    line = LINE | {"completion": completion, "failed": "the clip cannot be read"}
+    player = show_player(clip, answers={"": line})
+    assert any(said in note for note in player.data["notes"])
+    seen = LINE | {"completion": TAGS.format("0 - 0", "0. [1, 2, 300, 400]")}
+    assert not show_player(clip, answers={"": seen}).data["notes"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_play_reads_what_windows_writes_and_says_what_is_wrong(clip, tmp_path, encoding, capsys):
+    answer = tmp_path / "answer.txt"
+    answer.write_text(TAGS.format("0 - 1", ""), encoding=encoding)
+    argv = ["play", "--video", str(clip), "--answer", str(answer)]
+    assert main([*argv, "--out", str(tmp_path / "page.html")]) == 0
+    assert "no final box of it can be seen: <pred_bbox> is empty" in capsys.readouterr().out
+
+
 def test_a_claimed_span_without_boxes_is_shown_and_scored(sample):
     player = show_player(sample, pred=Prediction(Tube([], []), Span(4, 16)))
     pred = layer(player, "pred")

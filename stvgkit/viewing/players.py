@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from stvgkit.answers import CoordinateSpace, explain_answer
+from stvgkit.answers import Answer, CoordinateSpace, explain_answer
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
 from stvgkit.files import replacing
@@ -31,6 +31,7 @@ from stvgkit.viewing.pictures import video_path
 from stvgkit.viewing.webvideo import web_video
 
 STYLE = "player/player.css"
+SMALLEST_SIDE = 1 / 1920  # of the frame's: a box of less cannot be seen
 SCRIPTS = tuple(
     f"player/{name}.js" for name in ("dom", "clock", "overlay", "timeline", "controls", "player")
 )
@@ -197,16 +198,39 @@ def _read_answers(
     texts: list[dict[str, str]] = []
     remarks: list[str] = []
     for name, line in answers.items():
+        label = name or "The answer"
         text, frames = line["completion"], np.asarray(line["frames"], dtype=np.int64)
+        if text is None:  # the model could not be asked, or said nothing
+            remarks.append(f"{label} is missing: {line.get('failed', 'the model gave no text')}")
+            continue
         form = {"think": line.get("think", True) is not False}
         space = CoordinateSpace.parse(line["space"])
         answer = read_answer(text, space, reader, times=line.get("times"), **form)
         preds[name] = Prediction.from_answer(answer, frames.tolist())
         if answer is None:
             why = explain_answer(text, **form) if reader == "strict" else f"reader {reader}"
-            remarks.append(f"{name or 'The answer'} does not parse: {why}")
-        elif answer.think is not None:
+            remarks.append(f"{label} does not parse: {why}")
+        elif why := _undrawn(answer, len(frames)):
+            remarks.append(f"{label} parses, but no final box of it can be seen: {why}")
+        if answer is not None and answer.think is not None:
             shown = answer.think.slice(Span(0, len(frames) - 1))
             thinks[name] = Tube(frames[shown.frames], shown.boxes)
         texts.append({"name": f"What {name or 'the model'} wrote", "text": text})
     return thinks, preds, texts, remarks
+
+
+def _undrawn(answer: Answer, count: int) -> str:
+    """Why none of an answer's final boxes can be seen on `count` shown frames; "" where one can."""
+    if not len(answer.pred):
+        return "<pred_bbox> is empty."
+    shown = answer.pred.slice(answer.span.intersect(Span(0, count - 1)))
+    if not len(shown):
+        first, last = answer.pred.frames[0], answer.pred.frames[-1]
+        return (
+            f"its boxes have the indices {first} to {last}, its time is {answer.span.start} - "
+            f"{answer.span.end}, and the frames shown are 0 to {count - 1}."
+        )
+    sides = shown.boxes[:, 2:] - shown.boxes[:, :2]
+    if (sides.max(axis=0) > SMALLEST_SIDE).all():
+        return ""
+    return "each is thinner than a pixel; are its numbers in the space that was given (--space)?"

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 import numpy as np
 import plotly.graph_objects as go
 
+from stvgkit.datasets.records import read_text
 from stvgkit.datasets.sample import Sample, sample_groups
 from stvgkit.diagnosis import error_kinds
 from stvgkit.errors import InputError
@@ -168,5 +169,5 @@ def _line(record: Mapping[str, Any]) -> str:
 
 def _lines_by_id(path: Path) -> dict[str, dict[str, Any]]:
     read_completions(path)  # says what is wrong with a damaged file
-    lines = filter(str.strip, path.read_text(encoding="utf-8").split("\n"))
+    lines = filter(str.strip, read_text(path).split("\n"))
     return {line["id"]: line for line in map(json.loads, lines)}
