@@ -56,8 +56,8 @@ _SFT = {
     "learning_rate": 1e-3,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 10,
-    "max_steps": 64,
-    "save_steps": 32,
+    "max_steps": 140,
+    "save_steps": 35,
 }
 _GRPO = {
     "gradient_checkpointing": False,
@@ -67,14 +67,14 @@ _GRPO = {
     "temperature": TEMPERATURE,
     # With all weights free, the noise of the rewards blurs the times that SFT taught.
     "adapter": {"r": 8, "lora_alpha": 16},
-    "learning_rate": 1e-3,
+    "learning_rate": 7e-4,
     "lr_scheduler_type": "linear",
     "beta": 0.0,
     "credit": "parts",
-    "max_steps": 72,
-    "save_steps": 8,
+    "max_steps": 200,
+    "save_steps": 20,
 }
-FULL = Budget({"train": 1344, "test": 256, "novel": 128}, 128, _SFT, _GRPO)
+FULL = Budget({"train": 1344, "test": 256, "novel": 128}, 448, _SFT, _GRPO)
 SMOKE = Budget(
     {"train": 64, "test": 16, "novel": 8},
     48,
