@@ -80,7 +80,7 @@ def answers_for(made, rows, seed=0):
     rng = np.random.default_rng(seed)
     answers = []
     for row in rows:
-        gold = tokenizer.encode(gold_text(row), add_special_tokens=False)[:60]
+        gold = tokenizer.encode(gold_text(row), add_special_tokens=False)
         noise = rng.integers(10, 60, 12).tolist()
         end = [tokenizer.eos_token_id]
         answers += [gold + end, gold[:25], gold[:40] + noise, noise[:5] + end]
@@ -119,6 +119,7 @@ def difference(one: dict, other: dict) -> float:
 
 CASES = {
     "tiny, all weights": ("tiny", {}),
+    "tiny, sampled coldly": ("tiny", {"temperature": 0.5}),
     "tiny, adapter": ("tiny", {"adapter": True}),
     "tiny, reference model": ("tiny", {"beta": 0.1}),
     "tiny, adapter switched off as reference": ("tiny", {"beta": 0.1, "adapter": True}),
