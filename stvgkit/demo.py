@@ -71,7 +71,7 @@ _GRPO = {
     "lr_scheduler_type": "linear",
     "beta": 0.0,
     "credit": "parts",
-    "max_steps": 200,
+    "max_steps": 120,
     "save_steps": 20,
 }
 FULL = Budget({"train": 1344, "test": 256, "novel": 128}, 448, _SFT, _GRPO)

@@ -77,6 +77,8 @@ def load(
         model.to(device)
     clip_format = clip_format_of(path, model.config, processor, **changes)
     keep_frame_size(processor, clip_format)
+    # TRL pads prompts on the left, and what tells tokens from images as the tokenizer says.
+    processor.tokenizer.padding_side = "left"
     return Grounder(name, model.eval(), processor, clip_format, weights_digest(name))
 
 
