@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 
 import numpy as np
 import pytest
@@ -92,6 +93,29 @@ def test_group_inspector_steps_through_training(sample, tmp_path):
     assert "step 20" in inspector.course.value and inspector.table.value.count("<tr") == 3
     assert "teaches nothing" in inspector.course.value
     assert len(inspector.completion.options) == 2
+
+
+def test_text_is_coloured_by_what_its_parts_are_paid(sample):
+    line = group_line(sample, 1, [0.0, 0.1, 0.2])
+    line["completions"].append(line["completions"][0].replace("</think_bbox>", "</pred_bbox>"))
+    for values in (line["total"], line["advantages"], *line["rewards"].values()):
+        values.append(0.0)
+    inspector = GroupInspector([line], [sample], FORMAT)
+    shown = {}
+    for inspector.credit.value in ("whole", "to-go", "parts"):
+        inspector.completion.value = 0
+        shown[inspector.credit.value] = inspector.reading.value
+        assert "time: " in inspector.reading.value and "rgba(" in inspector.reading.value
+        inspector.completion.value = 3
+        text = html.unescape(re.sub("<[^>]*>", "", inspector.reading.value))
+        assert line["completions"][3] in text  # nothing of a broken answer is lost
+    assert len(set(shown.values())) == 3
+    assert shown["whole"].count(f"{line_advantage(line, 0):+.2f}") >= 3
+
+
+def line_advantage(line: dict, place: int) -> float:
+    total = np.array(line["total"])
+    return (total[place] - total.mean()) / (total.std(ddof=1) + 1e-4)
 
 
 def test_shipped_log_is_stepped_through_in_the_order_of_training(root, tmp_path):

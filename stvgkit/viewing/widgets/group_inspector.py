@@ -12,6 +12,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from stvgkit.answers import explain_answer, parse_answer
+from stvgkit.credit import CREDITS, PARTS, Payment, Scoring, pay_group
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
 from stvgkit.rows import ClipFormat
@@ -27,7 +28,8 @@ class GroupInspector(widgets.VBox):
 
     `log` is the `groups.jsonl` that `grpo` writes, or its lines as dictionaries. The slider steps
     through training, over all groups or over those of one sample; pick a completion to read and
-    play it. Groups of samples that are not among `samples` are left out.
+    play it. Its text is coloured by what each part is paid, under one of three credits (see
+    `stvgkit.credit`). Groups of samples that are not among `samples` are left out.
     """
 
     def __init__(
@@ -49,15 +51,17 @@ class GroupInspector(widgets.VBox):
         self.step = widgets.IntSlider(description="group", min=0, max=0, layout=wide)
         self.completion = widgets.Dropdown(description="read", options=[("", 0)])
         self.play = widgets.Button(description="Play it")
+        self.credit = widgets.ToggleButtons(options=CREDITS, description="paid by")
         self.course, self.table = widgets.HTML(), widgets.HTML()
         self.reading, self.player = widgets.HTML(), widgets.HTML()
-        choice = widgets.HBox([self.completion, self.play])
+        choice = widgets.HBox([self.completion, self.play, self.credit])
         super().__init__(
             [self.sample, self.step, self.course, self.table, choice, self.reading, self.player]
         )
         self.sample.observe(self._on_sample, "value")
         self.step.observe(self._on_step, "value")
         self.completion.observe(lambda _: self._read(), "value")
+        self.credit.observe(lambda _: self._read(), "value")
         self.play.on_click(lambda _: self._play())
         self._on_sample(None)
 
@@ -139,11 +143,20 @@ class GroupInspector(widgets.VBox):
 
     def _read(self) -> None:
         self.player.value = ""
-        text = self.group["completions"][self.completion.value or 0]
+        number = self.completion.value or 0
+        text = self.group["completions"][number]
+        think = self.clip_format.think
+        payment = pay_group(
+            self.group["completions"],
+            self.clip.target,
+            self.clip.space,
+            self.credit.value,
+            Scoring(think=think),
+        )[number]
         self.reading.value = (
             f'<div style="{STYLE}"><pre dir="auto" style="white-space: pre-wrap; '
-            f'max-height: 200px; overflow: auto">{html.escape(text)}</pre>'
-            f"{html.escape(explain_answer(text))}</div>"
+            f'max-height: 200px; overflow: auto">{_coloured(text, payment)}</pre>'
+            f"<div>{_paid(payment)}</div>{html.escape(explain_answer(text, think=think))}</div>"
         )
 
     def _play(self) -> None:
@@ -156,6 +169,30 @@ class GroupInspector(widgets.VBox):
         answers = {f"completion {number + 1}": line}
         player = show_player(self.samples[self.group["id"]], answers=answers)
         self.player.value = player._repr_html_()
+
+
+def _coloured(text: str, payment: Payment) -> str:
+    """A completion whose characters carry the colour of what their tokens are paid."""
+    edges = [0, *(int(min(e, len(text))) for e in (payment.time_end, payment.think_end)), len(text)]
+    paid_to = len(text) if payment.end >= len(text) else int(payment.end) + 1
+    parts = []
+    for part, advantage, start, end in zip(
+        PARTS, payment.advantages, edges, edges[1:], strict=False
+    ):
+        shade = f"{'0, 114, 178' if advantage > 0 else '213, 94, 0'}, {min(abs(advantage), 2) / 4}"
+        inside = html.escape(text[start : min(end, paid_to)])
+        parts.append(
+            f'<span style="background: rgba({shade})" title="{part}: {advantage:+.2f}">{inside}'
+            f"</span>{html.escape(text[max(start, paid_to) : end])}"
+        )
+    return "".join(parts)
+
+
+def _paid(payment: Payment) -> str:
+    """What the parts are paid, in words; blue is praise, orange is blame."""
+    names = {"time": "time", "think": "think boxes", "pred": "final boxes"}
+    said = (f"{names[p]} {a:+.2f}" for p, a in zip(PARTS, payment.advantages, strict=True))
+    return f"each token's advantage: {', '.join(said)} (blue: more of this, orange: less)"
 
 
 def _course(groups: Sequence[Mapping[str, Any]], now: int) -> str:
