@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from stvgkit import demo
 from stvgkit.files import replacing, write_json
 
-STEPS = 96
+STEPS = demo.FULL.grpo["max_steps"]  # so that the row "parts" is the run of `stvgkit demo`
 ALL_SEEDS, THREE = 5, 3  # seeds of the paper's rows and of the credits; of the others
 # Two-sided 95 % points of Student's t distribution for n - 1 degrees of freedom.
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
@@ -134,12 +134,22 @@ def _start(out: Path, name: str, seed: int) -> tuple[str, int, int]:
 
 
 def gather(out: Path) -> dict:
-    """Scores of every finished run: `{"steps", "shown", "seeds": {seed: {row: metrics}}}`."""
+    """Scores of every finished run: `{"steps", "shown", "seeds": {seed: {row: metrics}}}`.
+
+    `before` are those on the clips whose answer parsed at the run's start.
+    """
     seeds: dict[str, dict] = {}
+    test = demo.read_split(out, "test", demo.FULL.clips["test"])
     for path in sorted(out.glob("seed*/*/metrics.json")):
+        seed, name = path.parts[-3].removeprefix("seed"), path.parts[-2]
+        if name not in ROWS and not name.startswith("sft"):
+            continue
         row = json.loads(path.read_text())
-        kept = {name: row[name] for name in (*demo.METRICS, "unparsed", "samples", "seconds")}
-        seeds.setdefault(path.parts[-3].removeprefix("seed"), {})[path.parts[-2]] = kept
+        kept = {key: row[key] for key in (*demo.METRICS, "unparsed", "samples", "seconds")}
+        start = start_of(change_of(name).get("think", True))
+        before = demo.parsed_before(path.parents[1], test, (start, name))[name]
+        kept["before"] = {key: before[key] for key in (*demo.METRICS, "samples")}
+        seeds.setdefault(seed, {})[name] = kept
     return {"steps": STEPS, "shown": demo.FULL.shown, "seeds": seeds}
 
 

@@ -194,14 +194,15 @@ def best_answers(folder: Path, samples: Sequence[Sample]) -> dict:
     return json.loads(path.read_text())
 
 
-def parsed_before(out: Path, samples: Sequence[Sample]) -> dict:
-    """Scores after SFT and after GRPO on the clips whose SFT answer parses.
+def parsed_before(
+    out: Path, samples: Sequence[Sample], steps: Sequence[str] = ("sft", "grpo")
+) -> dict:
+    """Scores after each step on the clips whose answer parses after the first of them.
 
-    What GRPO gains there is accuracy and not form.
+    What a later step gains there is accuracy and not form.
     """
-    steps = ("sft", "grpo")
     told = {step: read_completions(out / step / "predictions.jsonl") for step in steps}
-    samples = [sample for sample in samples if told["sft"][sample.id].tube is not None]
+    samples = [sample for sample in samples if told[steps[0]][sample.id].tube is not None]
     rows = {}
     for step in steps:
         report = score_samples(samples, told[step])

@@ -78,12 +78,7 @@ def test_no_sentence_of_a_page_is_long(page):
     assert too_long(page.read_text(encoding="utf-8")) == []
 
 
-# 06 is still to be written in this shape; then both of these go.
-NOT_YET = pytest.mark.xfail(reason="still to be written in this shape", strict=False)
-WRITTEN = [pytest.param(n, marks=NOT_YET) if n == "06_grpo_with_trl" else n for n in LESSONS]
-
-
-@pytest.mark.parametrize("lesson", WRITTEN)
+@pytest.mark.parametrize("lesson", LESSONS)
 def test_no_sentence_of_a_lesson_is_long(lesson):
     assert too_long(prose(lesson)) == []
 
@@ -117,7 +112,7 @@ def test_first_use_of_a_term_links_to_the_glossary(term):
         assert not re.search(rf"(?<![\w@-]){re.escape(form)}(?:s|es)?(?![\w-])", plain), form
 
 
-@pytest.mark.parametrize("lesson", WRITTEN)
+@pytest.mark.parametrize("lesson", LESSONS)
 def test_lesson_has_the_shape_of_a_lesson(lesson):
     text = prose(lesson)
     for part in (

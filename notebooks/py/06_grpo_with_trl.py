@@ -1,15 +1,18 @@
 # %% [markdown]
-# The loss that you wrote by hand in [05](05_grpo_by_hand.ipynb), now in TRL's `GRPOTrainer`, on a
-# model that sees. On a GPU this trains Qwen; on a CPU it trains the tiny model, for real, and then
-# reads the log of another run, which comes with the course.
+# **Question of this lesson.** Does GRPO make answers better, or does it only mend their form?
+#
+# The loss that you wrote by hand in [05](05_grpo_by_hand.ipynb) now runs in TRL's `GRPOTrainer`, on a model
+# that sees. First you read the logs of runs that come with the course. They show what goes wrong, and
+# why. Then one setting is changed. At the end you start a short run of your own.
 #
 # **You will learn**
-# - what a preset for 16, 24 or 80 GB holds, and why;
-# - to start a run, with the GPU's memory before and after;
-# - to read its five reward curves and look into its groups;
-# - to recognise four ways in which a run goes wrong.
+# - whom the advantage praises and blames, token by token, in a real group;
+# - how to pay each part of an answer by its own reward, and what that changes;
+# - what a preset for a GPU of 16, 24 or 80 GB holds, and how to start a run;
+# - to recognise four runs that go wrong.
 #
-# Needed: [04](04_sft.ipynb) and [05](05_grpo_by_hand.ipynb).
+# **You need to know** what SFT has taught the model ([04](04_sft.ipynb)), and what an advantage is
+# ([05](05_grpo_by_hand.ipynb)).
 
 # %% tags=["parameters"]
 import os
@@ -18,8 +21,8 @@ from pathlib import Path
 
 MODEL = "tiny"  # on a GPU: "Qwen/Qwen3-VL-2B-Instruct" or "Qwen/Qwen2.5-VL-3B-Instruct"
 SMOKE = bool(os.environ.get("STVGKIT_SMOKE"))
-TRAIN, TEST, SFT_STEPS, STEPS = (1024, 64, 64, 72) if MODEL == "tiny" else (256, 32, 100, 100)
-SHOWN = 128 if MODEL == "tiny" else TRAIN  # clips whose answers SFT is shown
+TRAIN, TEST, SFT_STEPS, STEPS = (1024, 64, 140, 48) if MODEL == "tiny" else (256, 32, 100, 100)
+SHOWN = 448 if MODEL == "tiny" else TRAIN  # clips whose answers SFT is shown
 LONGEST = 200 if MODEL == "tiny" else 400  # tokens of an answer
 if SMOKE:
     TRAIN, SHOWN, TEST, SFT_STEPS, STEPS, LONGEST = 16, 8, 8, 4, 2, 60
@@ -34,23 +37,208 @@ import plotly.graph_objects as go
 import torch
 
 from stvgkit import CoordinateSpace, Tube, score_answer
+from stvgkit.credit import CREDITS, PARTS, pay_group
 from stvgkit.datasets import data_samples, read_prepared
-from stvgkit.datasets.shapes import write_shapes
-from stvgkit.training.evaluation import predict, score
-from stvgkit.exercises import check_calls, check_value
-from stvgkit.training.models import load
-from stvgkit.viewing.plots import reward_curves
+from stvgkit.datasets.shapes import scene_of, write_shapes
+from stvgkit.exercises import check_calls, check_claims, check_value
 from stvgkit.rows import plan_row
+from stvgkit.training.evaluation import predict, score
+from stvgkit.training.models import load
 from stvgkit.training.trainers import GRPO_DEFAULTS, grpo, lora, sft
+from stvgkit.viewing.plots import reward_curves
 
 warnings.filterwarnings("ignore", category=FutureWarning)  # settings about to be renamed in TRL
 
 # %% [markdown]
-# ## 1 · Presets
+# ## 1 · A run that is not yours
 #
-# A run has some hundred settings; about ten of them decide whether it fits and whether it learns. The
+# **The log of this section was shipped with the course.** Nothing of it was computed on your machine. It
+# is a GRPO run of the tiny model with the paper's rewards, after a short SFT of 64 steps on 128 clips. A
+# *group* is one question with eight sampled answers.
+
+# %%
+shipped = data_samples() / "logs"
+log = [entry for entry in json.loads((shipped / "log.json").read_text()) if "reward" in entry]
+groups = [json.loads(line) for line in (shipped / "groups.jsonl").read_text().splitlines()]
+print(f"SHIPPED, not your run: {len(log)} steps, {len(groups)} groups of {len(groups[0]['total'])}")
+reward_curves(log)
+
+# %% [markdown]
+# Each curve is the mean of one reward, with a band of one standard deviation. Ask of each curve whether it
+# moves by more than its band is wide. *Format* and *consistency* rise most. The next cell compares the
+# first quarter of the steps with the last.
+
+# %%
+quarter = max(1, len(log) // 4)
+change = {}
+for name in ("format", "consistency", "temporal", "spatial", "think"):
+    values = np.array([entry[f"rewards/{name}_reward/mean"] for entry in log])
+    first, last = values[:quarter].mean(), values[-quarter:].mean()
+    change[name] = last - first
+    print(f"{name:12s} {first:6.2f} -> {last:6.2f}")
+assert change["format"] > 0.3
+
+# %% [markdown]
+# More than 0.3 is gained in *format*: a third more of the answers parse. Did the answers get better too?
+# All five rewards of a broken answer are 0. So every curve rises when more answers parse. The curves alone
+# cannot tell.
+#
+# ## 2 · Whom the advantage praises
+#
+# Inside a group, rewards differ for two reasons. Some answers break the format, and some have better boxes
+# and times than others. How much of the difference is explained by "parses or not" alone?
+
+# %%
+totals = np.array([group["total"] for group in groups])  # (groups, 8)
+parses = np.array([group["rewards"]["format"] for group in groups]) == 1
+within = totals - totals.mean(axis=1, keepdims=True)
+by_form = np.zeros_like(totals)
+for k, (total, ok) in enumerate(zip(totals, parses, strict=True)):
+    for kind in (ok, ~ok):
+        by_form[k, kind] = total[kind].mean() - total.mean() if kind.any() else 0
+share = (by_form**2).sum() / (within**2).sum()
+print(f"{share:.0%} of the variance of R inside groups is 'parses or not'")
+assert share > 0.9
+
+# %% [markdown]
+# It is 94 %. So the advantage says mostly one thing: this answer parsed. Now look at the *times* of the
+# answers that parse, in groups that also hold a broken answer. Take those whose temporal reward is below
+# the median of their group. They name a poor time. Are their time tokens praised or blamed?
+
+# %%
+SPACE = CoordinateSpace.relative(100)
+
+
+def target_of(group) -> Tube:
+    """The gold tube of a generated clip, on the frames that the model was shown."""
+    return scene_of("train", int(group["id"][-5:])).tube
+
+
+def praised(group, credit) -> list[bool]:
+    """For each answer that parses with a poor time: is its time praised all the same?"""
+    time = np.array(group["rewards"]["temporal"])
+    ok = np.array(group["rewards"]["format"]) == 1
+    paid = pay_group(group["completions"], target_of(group), SPACE, credit)
+    return [paid[k].advantages[0] > 0 for k in np.flatnonzero(ok & (time < np.median(time[ok])))]
+
+
+mixed = [g for g in groups if 2 <= sum(g["rewards"]["format"]) < len(g["total"])]
+wrong = {credit: np.mean(sum((praised(g, credit) for g in mixed), [])) for credit in CREDITS}
+print({credit: f"{value:.0%}" for credit, value in wrong.items()})
+assert wrong["whole"] > 0.9 and wrong["parts"] < 0.02
+
+# %% [markdown]
+# Under *whole*, the paper's way, 92 % of the poor times are praised, because the answer parsed. The model is
+# told to write more of them. That is how form improves while accuracy suffers. Under *parts*, which the
+# next section explains, it is less than 1 %.
+#
+# **The picture of this lesson**: one group of the log, and what the three parts of each answer are paid.
+
+# %%
+group = next(g for g in mixed if g["id"] == "shapes-train-00525")
+figure = go.Figure(layout={"template": "plotly_white", "height": 360, "barmode": "group"})
+for credit in ("whole", "parts"):
+    paid = pay_group(group["completions"], target_of(group), SPACE, credit)
+    for place, part in enumerate(PARTS):
+        figure.add_bar(
+            x=[f"{credit}<br>answer {k + 1}" for k in range(len(paid))],
+            y=[payment.advantages[place] for payment in paid],
+            name=part, legendgroup=part, showlegend=credit == "whole",
+            marker_color=["#0072B2", "#E69F00", "#009E73"][place],
+        )
+figure.update_yaxes(title="advantage of the part's tokens")
+for k, time in enumerate(group["rewards"]["temporal"]):
+    print(f"answer {k + 1}: parses {group['rewards']['format'][k]:.0f}, temporal reward {time:.2f}")
+figure
+
+# %% [markdown]
+# Answer 6 parses, and its time is poor: its temporal reward is 0.20. Under *whole* its time tokens are
+# praised as much as its boxes. Under *parts* its time is blamed and its form is praised.
+#
+# ## 3 · Pay each part by its own reward
+#
+# An answer has three parts: the time, the think boxes, and the final boxes. A reward knows which part it is
+# about. So the library offers three kinds of *credit*, which is the rule that says which token is paid for
+# what:
+#
+# - **whole** is the paper's. Every token gets the same advantage of the sum R.
+# - **to-go** pays a token only for what was not settled before it was written. The time is settled behind
+#   `</time>`, the think boxes behind `</think_bbox>`. The expected gradient stays the same, and its noise
+#   falls.
+# - **parts** pays time tokens by R_t, think tokens by R_spa of the think boxes, and final tokens by R_spa of
+#   the final boxes plus half of R_k. Each is compared among the answers that parse. For the form, all tokens
+#   behind the time are paid R_f + R_c, compared among all answers.
+#
+# Only *whole* is in the paper. The other two are ours. `stvgkit.credit` holds them in 200 lines.
+#
+# A group written by hand shows the difference. Both answers have the same boxes. The first is right in time
+# but breaks its form at the end. The second parses and is late.
+
+# %%
+def say(start: int, end: int) -> str:
+    boxes = ", ".join(f"{i}. [20, 20, 60, 60]" for i in range(start, end + 1))
+    return (f"<time> {start} - {end} </time> <think_bbox> {boxes} </think_bbox> "
+            f"<pred_bbox> {boxes} </pred_bbox>")
+
+
+gold = Tube([2, 3, 4], [[0.2, 0.2, 0.6, 0.6]] * 3)
+texts = [say(2, 4).replace("</think_bbox>", "</pred_bbox>"), say(4, 6), say(2, 4)]
+for credit in CREDITS:
+    times = [payment.advantages[0] for payment in pay_group(texts, gold, SPACE, credit)]
+    print(f"{credit:6s} time of the broken one {times[0]:+.2f}, late {times[1]:+.2f}, right {times[2]:+.2f}")
+whole, parts = (pay_group(texts, gold, SPACE, credit) for credit in ("whole", "parts"))
+assert whole[0].advantages[0] < -1 and parts[0].advantages[0] == 0
+
+# %% [markdown]
+# Under *whole* the right time of the broken answer is blamed. Under *parts* it is left alone: the break
+# came later.
+#
+# ## 4 · What the change brings, over seeds
+#
+# **These results were shipped with the course as well.** For each seed, SFT saw the answers to 448 clips for
+# 140 steps. Then GRPO trained a LoRA adapter for 120 steps on other clips, whose answers it never saw. The
+# runs differ in their credit alone. The 256 test clips were read once, after all settings had been chosen on
+# validation clips. `python benchmarks/ablation.py` makes these runs, and
+# [docs/ablation.md](../docs/ablation.md) lists all of them.
+
+# %%
+ablation = json.loads((shipped / "ablation.json").read_text())
+seeds = {seed: rows for seed, rows in ablation["seeds"].items() if "parts" in rows}
+print(f"{'seed':>4} {'row':6} {'m_tIoU':>7} {'m_vIoU':>7} {'unparsed':>8}   clips that parsed before")
+for seed, rows in seeds.items():
+    for name, title in (("sft", "SFT"), ("full", "whole"), ("parts", "parts")):
+        if name in rows:
+            row, before = rows[name], rows[name]["before"]
+            print(
+                f"{seed:>4} {title:6} {100 * row['m_tIoU']:7.1f} {100 * row['m_vIoU']:7.1f} "
+                f"{row['unparsed']:8d}   {100 * before['m_tIoU']:.1f} / {100 * before['m_vIoU']:.1f}"
+            )
+
+# %%
+gain = {
+    where: [100 * (of(rows["parts"])["m_vIoU"] - of(rows["sft"])["m_vIoU"]) for rows in seeds.values()]
+    for where, of in (("all clips", lambda r: r), ("parsed before", lambda r: r["before"]))
+}
+for where, values in gain.items():
+    print(f"parts over SFT, {where}: " + ", ".join(f"{value:+.1f}" for value in values))
+assert all(value > 0 for values in gain.values() for value in values)
+
+# %% [markdown]
+# With *parts* GRPO gains in every seed. It also gains on the clips whose answer parsed before, and there
+# form cannot be the reason. So GRPO does make answers better, on clips that nobody answered for it, if each
+# part is paid for itself.
+#
+# Is imitation better? Where exact answers are at hand for all clips, yes: [04](04_sft.ipynb) says why, and
+# [docs/results.md](../docs/results.md) has the numbers. GRPO needs no written answer, only a way to score.
+#
+# **Change and watch.** Set `group` in section 2 to another group of `mixed`. Find an answer with a good time
+# that is blamed under *whole*.
+#
+# ## 5 · Presets
+#
+# A run has some hundred settings. About ten of them decide whether it fits and whether it learns. The
 # *recipes* of this package fix them for GPUs of several sizes. On the command line one is
-# `stvgkit grpo t4-grpo`; here we read them.
+# `stvgkit grpo t4-grpo`. Here we read them.
 
 # %%
 from stvgkit.training.recipes import parse
@@ -64,6 +252,30 @@ for name in ("tiny-grpo", "t4-grpo", "l4-grpo", "80gb-grpo", "paper-hcstvg-v1"):
         f"{config.max_completion_length:6d} {config.learning_rate:7.0e}"
     )
     assert config.num_generations >= 4, "two generations teach little: notebook 05, section 3"
+
+# %% [markdown]
+# The *learning rate* is far below that of SFT, since rewards are noisy. The *tokens* must hold the longest
+# answer, or it is cut off and earns nothing. The *group* is what advantages are computed from. *LoRA* trains
+# a small adapter. Gradients and Adam's two moments then exist for a hundredth of the weights. **None of these
+# presets has been measured on its GPU yet.** Each recipe says so itself.
+#
+# ## 6 · Your own run: the start
+#
+# The base model would earn nothing, so GRPO starts after SFT. A large model takes the checkpoint of notebook
+# 04 from `work/`, or makes it here. The tiny model gets the SFT of `stvgkit demo`: 140 steps on 448 clips.
+
+# %%
+GPU = torch.cuda.is_available()
+place = {"device": "cuda" if GPU else "cpu"}
+if GPU and MODEL != "tiny":
+    place["dtype"] = "bfloat16" if GRPO_DEFAULTS["bf16"] else "float16"
+base = load(MODEL, **place)
+train, test = (
+    list(read_prepared(write_shapes(WORK / "shapes", split, count)))
+    for split, count in (("train", TRAIN), ("test", TEST))
+)
+train_rows, test_rows = ([plan_row(s, base.clip_format) for s in part] for part in (train, test))
+print(torch.cuda.get_device_name() if GPU else "no GPU: the tiny model on a CPU")
 
 # %% [markdown]
 # Read it from the right. The *learning rate* is far below that of SFT, since rewards are noisy. The
@@ -82,48 +294,18 @@ for name in ("tiny-grpo", "t4-grpo", "l4-grpo", "80gb-grpo", "paper-hcstvg-v1"):
 # the noise of the rewards costs accuracy. Try it: after notebook 04, delete `work/grpo-tiny` and set
 # `START = WORK / "sft-tiny"`.
 
-# %%
-GPU = torch.cuda.is_available()
-place = {"device": "cuda" if GPU else "cpu"}
-if GPU and MODEL != "tiny":
-    place["dtype"] = "bfloat16" if GRPO_DEFAULTS["bf16"] else "float16"
-base = load(MODEL, **place)
-train, test = (
-    list(read_prepared(write_shapes(WORK / "shapes", split, count)))
-    for split, count in (("train", TRAIN), ("test", TEST))
-)
-train_rows, test_rows = ([plan_row(s, base.clip_format) for s in part] for part in (train, test))
-print(torch.cuda.get_device_name() if GPU else "no GPU: the tiny model on a CPU")
-
-# %%
-START = WORK / ("first-lesson" if MODEL == "tiny" else f"sft-{MODEL.split('/')[-1]}")
-quiet = {"report_to": "none", "dataloader_pin_memory": GPU, "gradient_checkpointing": MODEL != "tiny"}
-if MODEL == "tiny":
-    how = {"learning_rate": 1e-3, "per_device_train_batch_size": 4 if SMOKE else 32}
-else:
-    how = {"learning_rate": 1e-4, "peft_config": lora(base, r=16, lora_alpha=32)}
-    how |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
-sft(
-    base, train_rows[:SHOWN], START, think_noise=0.05, max_steps=SFT_STEPS, lr_scheduler_type="cosine",
-    warmup_steps=SFT_STEPS // 10, save_steps=SFT_STEPS // 2, logging_steps=max(1, SFT_STEPS // 12),
-    **quiet, **how,
-)
-policy = load(str(START), **place)
-
 # %% [markdown]
-# ## 3 · Train
+# ## 7 · Train
 #
-# How much memory does it take? Weights are there before the first step. Gradients, Adam's moments
-# and the activations of frames and completions come with it; that is the peak.
+# How much memory does it take? Weights are there before the first step. Gradients, Adam's moments and the
+# activations of frames and completions come with it. That is the peak.
 #
-# The tiny model answers at temperature 0.5. At 1.0, TRL's default and right for a large model, so
-# small a one writes a wrong mark somewhere in most answers, and all that a group compares is luck.
+# GRPO asks one question eight times, and the question is the long part. The trainer of this library reads
+# frames and prompt once for all eight answers, and its gradients are those of TRL. It also stops an answer
+# that can no longer become valid. `stvgkit/training/shared_prompt.py` reads like a lesson.
 #
-# Imitation trained all of its weights; here it gets a LoRA adapter as large models do, and not to
-# save memory. A reward is one number for a hundred tokens, so its gradient is mostly noise. Where
-# every weight is free to follow it, the form is mended and what SFT had taught is blurred. An adapter
-# of low rank can only move in few directions, and noise has less room.
-
+# The tiny model samples at temperature 0.5. At 1.0, which is right for a large model, most answers of so
+# small a model break the format.
 
 # %%
 def memory() -> str:
@@ -139,27 +321,24 @@ print("before:", memory())
 RUN = WORK / f"grpo-{MODEL.split('/')[-1]}"
 if MODEL == "tiny":
     size = {"num_generations": 8, "per_device_train_batch_size": 8 if SMOKE else 32}
-    size |= {"learning_rate": 1e-3, "beta": 0.0, "temperature": 0.5}
+    size |= {"learning_rate": 7e-4, "beta": 0.0, "temperature": 0.5}
     size |= {"peft_config": lora(policy, r=8, lora_alpha=16)}  # a large policy has its own from SFT
 else:  # one completion at a time through the loss; two groups of 8 a step
     size = {"num_generations": 8, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 16}
     size |= {"learning_rate": 1e-5}
 grpo(
     policy, train_rows[SHOWN:] or train_rows, RUN, max_steps=STEPS, save_steps=max(1, STEPS // 4),
-    lr_scheduler_type="linear", max_completion_length=LONGEST, **quiet, **size,
+    lr_scheduler_type="linear", max_completion_length=LONGEST, credit="parts", **quiet, **size,
 )
 print("after: ", memory())
 
 # %% [markdown]
-# Long runs are interrupted. Run the cell again and it goes on from the last checkpoint; a run that
-# is finished is not run twice (delete its folder to train anew).
+# Long runs are interrupted. Run the cell again and it goes on from the last checkpoint. A run that is
+# finished is not run twice; delete its folder to train anew.
 #
-# On a T4 we keep the weights in 16 bits: 2 billion of them fit. In 4 bits more would fit (recipe
-# `t4-grpo`; it needs `bitsandbytes`). Mind the traps there: a T4 has no bf16, and TRL keeps adapters
-# on 4-bit weights in bf16, whose gradients the scaler of fp16 refuses (TRL issue 4901). What is
-# trained must be in 32 bits then.
-#
-# ## 4 · Your curves
+# On a T4 we keep the weights in 16 bits: 2 billion of them fit. The recipe `t4-grpo` keeps them in 4 bits
+# and needs `bitsandbytes`. A T4 has no bf16. Under fp16, what is trained has to be kept in 32 bits, or its
+# small gradients become 0 (TRL issue 4901). The library does this by itself.
 
 # %%
 own = json.loads((RUN / "log.json").read_text())
@@ -169,11 +348,9 @@ assert len(steps) == STEPS and all(np.isfinite(entry["reward"]) for entry in ste
 reward_curves(own)
 
 # %% [markdown]
-# Each reward by itself, with a band of one standard deviation; then their sum; then the run's pulse:
-# the share of groups without spread, and of completions that were cut off. The loss is not drawn; it
-# says nothing (notebook 05). Single steps say little either: compare what changes with how wide the
-# bands are. And where the *spatial* curve lies below 0, every frame that meets the event costs: trap
-# 2 of notebook 03, live.
+# These are your curves: each reward by itself, then their sum, then two warning signs. The signs are the
+# share of groups without spread, and the share of completions that were cut off. The loss is not drawn, since
+# its value says nothing (lesson 05).
 #
 # ### Before and after
 #
@@ -189,8 +366,8 @@ for name, folder in (("before", START), ("after", RUN)):
     print(f"{name:7s} {reports[name].unparsed:3d} of {reports[name].samples} do not parse   {shown}")
 
 # %% [markdown]
-# Up or down, do not read too much into it: one seed and few clips ([07](07_evaluation.ipynb) puts
-# an interval on such a difference). Watch one clip, and the two texts in the folds below it:
+# This is one seed, 48 steps and 64 clips, so expect less than in section 4. [07](07_evaluation.ipynb) puts an
+# interval on such a difference. Watch one clip, and read the two texts below it:
 
 # %%
 from stvgkit.viewing.players import show_player
@@ -203,79 +380,8 @@ sample = test[1]
 show_player(sample, answers={name: lines[name, sample.id] for name in reports})
 
 # %% [markdown]
-# ## 5 · A log that is not yours
-#
-# **What follows was shipped with the course.** It is the log of the GRPO step of `stvgkit demo`, run
-# by its makers; none of it was computed on your machine.
-
-# %%
-shipped = data_samples() / "logs"
-log = [entry for entry in json.loads((shipped / "log.json").read_text()) if "reward" in entry]
-groups = [json.loads(line) for line in (shipped / "groups.jsonl").read_text().splitlines()]
-print(f"SHIPPED, not your run: {len(log)} steps, {len(groups)} groups of {len(groups[0]['total'])}")
-reward_curves(log)
-
-# %% [markdown]
-# Read it from top to bottom, and ask of each curve whether it moves by more than its band is wide.
-# *Format* and *consistency* are the easiest to mend. *Spatial* tends to have the widest band: it
-# carries most of the sum's spread, and so most of what is learned. *Think* can only pay for what the
-# second list adds to the first. In numbers, the first quarter of the steps against the last:
-
-# %%
-quarter = max(1, len(log) // 4)
-for name in ("format", "consistency", "temporal", "spatial", "think"):
-    values = np.array([entry[f"rewards/{name}_reward/mean"] for entry in log])
-    spread = np.mean([entry[f"rewards/{name}_reward/std"] for entry in log])
-    first, last = values[:quarter].mean(), values[-quarter:].mean()
-    print(f"{name:12s} {first:6.2f} -> {last:6.2f}   (spread among completions {spread:.2f})")
-
-# %% [markdown]
-# Compare each change with the spread at its end. That is the signal and the noise of a short run.
-#
-# ### Inside a group
-#
-# A group is one question and several answers; the advantages add up to 0. This is the shipped log's
-# first:
-
-# %%
-group = groups[0]
-for total, advantage, text in zip(group["total"], group["advantages"], group["completions"], strict=True):
-    print(f"R {total:5.2f}   A {advantage:+5.2f}   {' '.join(text.split())[:72]}")
-assert abs(sum(group["advantages"])) < 1e-2
-
-# %% [markdown]
-# ### Across the groups
-#
-# The format is all or nothing: an answer with one wrong mark earns 0, at the right moment or not. So
-# ask which answers break it. By the number of frames that they name, in the first and in the last
-# quarter of the steps; above each bar, how many of these keep the format:
-
-# %%
-import re
-
-TIME = re.compile(r"<time> (\d+) - (\d+) </time>")
-figure = go.Figure(layout={"template": "plotly_white", "height": 330, "margin": {"t": 20}})
-quarter, named = len(groups) // 4, np.arange(1, 9)
-for name, part in (("first quarter", groups[:quarter]), ("last quarter", groups[-quarter:])):
-    texts = [TIME.match(text) for group in part for text in group["completions"]]
-    frames = np.array([int(t[2]) - int(t[1]) + 1 if t else 0 for t in texts])
-    kept = np.array([value for group in part for value in group["rewards"]["format"]])
-    shares = [(frames == n).mean() for n in named]
-    labels = [f"{kept[frames == n].mean():.0%}" if (frames == n).any() else "" for n in named]
-    figure.add_bar(x=named, y=shares, text=labels, textposition="outside", name=name)
-figure.update_xaxes(title="frames that the answer names", dtick=1)
-figure.update_yaxes(title="share of answers", tickformat=".0%")
-figure
-
-# %% [markdown]
-# After so short a first lesson, answers about few frames and about all of them break most often. A
-# group that holds both kinds pays the middle ones, whatever the video shows, and the bars move there:
-# *format* and *temporal* rise, and some clips that were right before now get a span that is too long.
-# No curve shows this. (The event itself lasts 3 to 6 frames about equally often, and 2 now and then.)
-# What would help? A first lesson that goes on until the form holds for every length.
-#
-# And with pictures, from *your* run: choose a clip and read across. Which completion was pushed up,
-# and is it the one you would have chosen?
+# The group inspector shows your groups with pictures. Choose a completion, and switch between the three
+# credits: blue parts are praised, orange parts are blamed.
 
 # %%
 from stvgkit.viewing.widgets import GroupInspector
@@ -283,12 +389,12 @@ from stvgkit.viewing.widgets import GroupInspector
 GroupInspector(RUN / "groups.jsonl", train, base.clip_format)
 
 # %% [markdown]
-# ## 6 · Four runs that go wrong
+# ## 8 · Four runs that go wrong
 #
-# None of them raises an error, and the bill comes all the same.
+# None of them raises an error.
 #
-# **Cut off.** A limit on the length that is too short, or a prompt without its chat template, so that
-# no end mark is ever written. One step with room for two tokens:
+# **Cut off.** The limit on the length is too short, or the prompt lacks its chat template, so that no end
+# mark is ever written. Here is one step with room for two tokens:
 
 # %%
 short = grpo(
@@ -301,20 +407,19 @@ assert cut["reward"] == 0
 assert SMOKE or cut["completions/clipped_ratio"] == 1
 
 # %% [markdown]
-# `completions/clipped_ratio` is 1: nothing ends, nothing parses.
+# Nothing ends and nothing parses. The reward is 0 throughout.
 #
-# **Silent groups.** In the same line `frac_reward_zero_std` is 1. All rewards of every group are
-# equal, so every advantage is 0. A model without its first lesson (notebook 04) does the same, and so
-# does a reward function with a bug that makes it constant. The gradient tells it too:
+# **Silent groups.** In the same line `frac_reward_zero_std` is 1. All rewards of every group are equal, so
+# every advantage is 0. The base model without SFT does the same. So does a reward function with a bug that
+# makes it constant. The gradient shows it too:
 
 # %%
 print(f"grad_norm {cut['grad_norm']:.4f}, loss {cut['loss']:.4f}")
 assert cut["frac_reward_zero_std"] == 1 and cut["grad_norm"] < 1e-3
 
 # %% [markdown]
-# **Away from the event.** Boxes are charged only where the times overlap (notebook 03, trap 2). While
-# they are bad, missing the event pays:
-
+# **Away from the event.** Boxes are scored only where the times overlap (lesson 03, trap 2). While boxes are
+# bad, an answer that misses the event gets the higher sum:
 
 # %%
 def answer(start: int, end: int) -> str:
@@ -323,41 +428,48 @@ def answer(start: int, end: int) -> str:
             f"<pred_bbox> {boxes} </pred_bbox>")
 
 
-gold, space = Tube([2, 3, 4], [[0.7, 0.7, 0.9, 0.9]] * 3), CoordinateSpace.relative(100)
-meets, misses = (score_answer(answer(*span), gold, space) for span in ((2, 4), (6, 7)))
+far, space = Tube([2, 3, 4], [[0.7, 0.7, 0.9, 0.9]] * 3), SPACE
+meets, misses = (score_answer(answer(*span), far, space) for span in ((2, 4), (6, 7)))
 print(f"meets the event: R = {meets.total:.2f}; misses it: R = {misses.total:.2f}")
 assert meets.temporal == 1 and meets.total < misses.total
 
 # %% [markdown]
-# In a log: the *temporal* reward falls while the *spatial* one rises towards 0. The sum looks healthy;
-# only the separate curves show it. Cure: a longer SFT, until the boxes are better than nothing.
+# In a log, the *temporal* reward falls while the *spatial* one rises towards 0. The sum looks healthy, and
+# only the separate curves show it. Two cures are known: a longer SFT, until boxes are better than none, and
+# *parts*, under which missing in time is never praised.
 #
-# **Made for the reward.** Whatever the sum likes will be found: for λ_k > 1, spoiled think boxes
-# (trap 1). So look at groups, not only at curves, and at a metric that is not the reward.
+# **Written for the reward.** A policy finds whatever the sum pays for. For λ_k > 1 the sum pays for spoiled
+# think boxes (lesson 03, trap 1). So look at groups, not only at curves, and at a metric that is no reward.
 #
 # ## Exercises
 #
-# ### Exercise 1 · Stop the bill
+# ### Exercise 1 · Misconception: "The reward rises, so the boxes get better"
 #
-# Is this entry of a log a sign of trouble: every completion cut off, or every group silent?
-
+# Here are two runs. In each, four answers of a group were scored before and after. Which of the claims hold?
 
 # %%
-def trouble(entry: dict) -> bool:
+before, after = [0.0, 0.0, 4.0, 4.2], [3.1, 3.0, 3.2, 3.1]  # sums R; 0 means that it did not parse
+
+
+def claims() -> dict:
     # solution
-    return entry["completions/clipped_ratio"] == 1 or entry["frac_reward_zero_std"] == 1
+    return {
+        "the mean reward rose": True,
+        "the best answer got better": False,
+        "the answers that parsed before got better": False,
+    }
 
 
 # %%
-check_calls(
-    trouble,
-    [
-        (({"completions/clipped_ratio": 0.1, "frac_reward_zero_std": 0.2},), False),
-        (({"completions/clipped_ratio": 1.0, "frac_reward_zero_std": 0.2},), True),
-        (({"completions/clipped_ratio": 0.0, "frac_reward_zero_std": 1.0},), True),
-        ((cut,), True),
-    ],
-    hint="Two numbers of the entry, each against 1.",
+check_claims(
+    claims,
+    {
+        "the mean reward rose": lambda f: f()["the mean reward rose"] == (np.mean(after) > np.mean(before)),
+        "the best answer": lambda f: f()["the best answer got better"] == (max(after) > max(before)),
+        "those that parsed before": lambda f: (
+            f()["the answers that parsed before got better"] == (np.mean(after[2:]) > np.mean(before[2:]))
+        ),
+    },
 )
 
 # %% [markdown]
@@ -383,10 +495,9 @@ check_calls(
 # %% [markdown]
 # ### Exercise 3 · Running away
 #
-# Write the alarm for the third failure: given the logs of a run, the *temporal* reward is lower at
-# the end than at the start while the *spatial* one is higher. Compare the means of the first and of
-# the last `n` entries.
-
+# Write the alarm for the third failure. Given the logs of a run, the *temporal* reward is lower at the end
+# than at the start while the *spatial* one is higher. Compare the means of the first and of the last `n`
+# entries.
 
 # %%
 def running_away(log: list, n: int = 2) -> bool:
@@ -415,7 +526,12 @@ check_calls(
 )
 
 # %% [markdown]
-# ## What you have seen
-# - A preset is a handful of numbers: bits, LoRA, group, tokens, rate.
-# - Rewards one by one, groups without spread, completions cut off: these three show most failures.
-# - A short run proves that it runs. What it taught is [07](07_evaluation.ipynb)'s question.
+# ## In three sentences
+#
+# With the paper's credit the advantage says mostly whether an answer parsed, so poor times are praised and
+# accuracy can fall while form is mended. Paying each part by its own reward lets GRPO gain accuracy on clips
+# whose answers were never shown, in every seed that was run. Rewards one by one, groups without spread, and
+# completions that were cut off show most failures.
+#
+# **What comes next.** [Lesson 07](07_evaluation.ipynb) asks how sure such a gain is, and how it compares with
+# published numbers.
