@@ -292,6 +292,14 @@ def test_an_impossible_file_of_a_recipe_is_a_sentence(
     assert is_refused(capsys, argv_of(command, arguments | {option: str(root / value)}))
 
 
+@pytest.mark.parametrize("out", ["-", "/dev/null", "/dev/stdout"])
+def test_predictions_go_to_a_file_alone(world, out, capsys):
+    """They are gone on with there, so what cannot be read again will not do."""
+    _, valid = world
+    argv = argv_of("predict", {"--model": "tiny", "--data": valid["info"]["path"], "--out": out})
+    assert is_refused(capsys, argv) and not Path(f"{out}.part0").exists()
+
+
 @pytest.mark.parametrize("command", RECIPE_COMMANDS)
 @pytest.mark.parametrize("value", [*IMPOSSIBLE["file"], "recipe.yaml"])
 def test_an_impossible_recipe_is_a_sentence(world, command, value, capsys):

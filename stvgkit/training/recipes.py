@@ -8,6 +8,7 @@ ship with the package go by their name (`t4-grpo`), any other by its path.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from stvgkit.credit import CREDITS
 from stvgkit.datasets import BENCHMARKS, Sample, SkipReport, read_benchmark
 from stvgkit.datasets.records import read_text
 from stvgkit.errors import InputError
-from stvgkit.files import check_target, write_json
+from stvgkit.files import check_target, is_stdout, write_json
 from stvgkit.metrics import PROTOCOLS
 from stvgkit.readers import READERS
 from stvgkit.rewards import SPATIAL_TERMS
@@ -343,6 +344,8 @@ def ask(argv: Sequence[str]):
     task, model, asking = parse("predict", argv)
     if asking.protocol == "vue-stg" != task.benchmark:
         raise InputError(f"protocol vue-stg does not fit {task.benchmark}: it is for vue-stg")
+    if is_stdout(asking.out) or (os.path.exists(asking.out) and not os.path.isfile(asking.out)):
+        raise InputError(f"--out {asking.out} is no file: predict goes on in it, so give one")
     for path in filter(None, (asking.out, asking.json)):
         check_target(path)
     report, state = SkipReport(), processes()
