@@ -28,8 +28,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MINORS = range(11, 15)  # Python 3.11 to 3.14
-# Doctests that write or read a video, which numpy alone cannot.
-NEED_VIDEO = {"stvgkit.datasets.shapes.write_shapes", "stvgkit.rows.plan_rows"}
+# Doctests that write a video or draw a progress line, which numpy alone cannot.
+NEED_VIDEO = {
+    "stvgkit.datasets.shapes.write_shapes",
+    "stvgkit.progress.Progress",
+    "stvgkit.rows.plan_rows",
+}
 
 # --- outside: build, install, call ----------------------------------------------------------------
 
