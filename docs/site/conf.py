@@ -55,7 +55,6 @@ def visit_math(translator, node) -> None:
 
 def mark_literal_blocks(app, what, name, obj, options, lines: list[str]) -> None:
     """Indented lines of a docstring are shown as they stand, as `help()` shows them."""
-    before = ""
     for i in range(len(lines) - 1, 0, -1):
         starts = lines[i].startswith("    ") and not lines[i - 1].strip()
         before = next((line for line in reversed(lines[:i]) if line.strip()), "")
