@@ -288,6 +288,7 @@ for argv in (
     ["info", clip],
     ["play", "--video", clip],
     ["play", *read],
+    ["lab", *read],
 ):
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
@@ -300,7 +301,7 @@ def test_every_command_names_its_missing_extra_and_exits_with_2(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     done = without(HEAVY, f"sys.path.insert(0, {str(ROOT)!r})" + COMMANDS)
     lines = done.stdout.splitlines()
-    assert len(lines) == 9, done.stderr
+    assert len(lines) == 10, done.stderr
     for line in lines:
         assert re.fullmatch(
             r"2 \w+ stvgkit: \S.* needs \w+: pip install 'stvgkit\[[a-z]+\]'", line
