@@ -33,14 +33,18 @@ Row = dict[str, Any]
 """What `plan_row` gives, a column to a key."""
 
 
+FRAMES_AS = ("images", "video")
+
+
 @dataclass(frozen=True)
 class ClipFormat:
     """How a clip is shown to a model, and in which numbers it answers.
 
     `space` is `0-1000`, `0-100` or `pixels` (of the frame that the model sees); `factor` is what
     both sides of a frame must be a multiple of; `max_side` bounds its longer side. `think` says
-    whether answers hold think boxes. Saved beside a checkpoint, so that a model is asked in the
-    form it learned.
+    whether answers hold think boxes. `frames_as` is `images`, each frame a picture after its time,
+    or `video`, the model's own video input, in which two frames share their visual tokens.
+    Saved beside a checkpoint, so that a model is asked in the form it learned.
     """
 
     space: str = "0-1000"
@@ -50,12 +54,15 @@ class ClipFormat:
     max_side: int = 336
     factor: int = 32
     think: bool = True
+    frames_as: str = "images"
 
     FILE = "clip_format.json"
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
             raise InputError(f"unknown prompt template {self.template!r}: use {sorted(TEMPLATES)}")
+        if self.frames_as not in FRAMES_AS:
+            raise InputError(f"frames_as is {self.frames_as!r}: use images or video")
         if self.space != "pixels":
             CoordinateSpace.parse(self.space)
         if not 0 < self.fps <= 1000:  # NaN fails too
@@ -127,6 +134,7 @@ def plan_row(sample: Sample, clip_format: ClipFormat) -> Row:
         "space": clip_format.coordinate_space(*size).name,
         "template": clip_format.template,
         "think": clip_format.think,
+        "frames_as": clip_format.frames_as,
         "target_frames": target.frames.tolist(),
         "target_boxes": target.boxes.tolist(),
     }
@@ -207,9 +215,10 @@ def gold_text(row: Row, think_noise: float = 0.0, seed: int = 0) -> str:
 
 
 def row_messages(row: Row) -> list[dict[str, Any]]:
-    """The prompt of a row, with a placeholder for each frame."""
+    """The prompt of a row, with a placeholder for each frame, or one for the video."""
     space = CoordinateSpace.parse(row["space"])
-    return build_messages(row["query"], row["times"], space, row["template"], think=row["think"])
+    form = {"think": row["think"], "frames_as": row["frames_as"]}
+    return build_messages(row["query"], row["times"], space, row["template"], **form)
 
 
 def row_images(row: Row) -> list[Image.Image]:

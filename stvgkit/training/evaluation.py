@@ -21,8 +21,9 @@ from stvgkit.datasets import Sample
 from stvgkit.errors import VideoError
 from stvgkit.predictions import Prediction, read_completions
 from stvgkit.progress import Progress
-from stvgkit.rows import row_images, row_messages
+from stvgkit.rows import row_images
 from stvgkit.scoring import Report, sample_scores, score_samples
+from stvgkit.training.inputs import conversation, model_inputs
 from stvgkit.training.lines import (
     NoAnswer,
     asked_by,
@@ -54,21 +55,11 @@ def complete(
     temperature: float = 0.0,
 ) -> list[str]:
     """The model's text for each row, as one batch; greedy at temperature 0."""
-    conversations = []
-    for row in plain_rows(rows, grounder.processor):
-        messages, images = row_messages(row), iter(row_images(row))
-        for part in messages[0]["content"]:
-            if part["type"] == "image":
-                part["image"] = next(images)
-        conversations.append(messages)
-    inputs = grounder.processor.apply_chat_template(
-        conversations,
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"padding": True, "padding_side": "left"},
-    ).to(grounder.model.device)
+    conversations = [conversation(row) for row in plain_rows(rows, grounder.processor)]
+    inputs = {
+        key: value.to(grounder.model.device)
+        for key, value in model_inputs(grounder.processor, conversations).items()
+    }
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
     grounder.model.eval()
     with torch.inference_mode():

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor
-from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from stvgkit.errors import InputError
-from stvgkit.rows import ClipFormat, gold_text, row_messages
+from stvgkit.rows import ClipFormat, gold_text
+from stvgkit.training.inputs import Collator, conversation
 from stvgkit.training.models import adapter_base, clip_format_of, keep_frame_size, model_path
 
 QUERY = "the person in the red coat who walks to the door and opens it"
@@ -70,24 +70,18 @@ def longest_row(clip_format: ClipFormat, video: tuple[int, int], seconds: float 
         "space": clip_format.coordinate_space(*size).name,
         "template": clip_format.template,
         "think": clip_format.think,
+        "frames_as": clip_format.frames_as,
         "target_frames": list(range(count)),
         "target_boxes": [[0.25, 0.25, 0.75, 0.999]] * count,
     }
 
 
 def batch_of(processor, row: dict, images: Sequence | None = None) -> dict[str, torch.Tensor]:
-    """One example for SFT by TRL's own collator; blank frames where none are given."""
+    """One example for SFT as it is trained on; blank frames where none are given."""
     if images is None:
         images = [Image.new("RGB", tuple(row["size"]))] * len(row["times"])
-    example = {
-        "prompt": row_messages(row),
-        "images": list(images),
-        "completion": [{"role": "assistant", "content": gold_text(row)}],
-    }
-    collator = DataCollatorForVisionLanguageModeling(
-        processor, max_length=None, completion_only_loss=True
-    )
-    return dict(collator([example]))
+    answer = [{"role": "assistant", "content": gold_text(row)}]
+    return Collator(processor)([{"prompt": conversation(row, images), "completion": answer}])
 
 
 def with_answer(batch, prompt: int, length: int) -> dict[str, torch.Tensor]:
@@ -104,5 +98,5 @@ def with_answer(batch, prompt: int, length: int) -> dict[str, torch.Tensor]:
 
 
 def visual_tokens(config, batch) -> int:
-    token = getattr(config, "image_token_id", None)
-    return int((batch["input_ids"] == token).sum())
+    ids = [getattr(config, f"{kind}_token_id", None) for kind in ("image", "video")]
+    return sum(int((batch["input_ids"] == token).sum()) for token in ids if token is not None)

@@ -18,6 +18,8 @@ TINY = "tiny"
 # What each family writes by itself (anchors: Qwen3-VL issues 676, 1871; VLM-R1 issue 198).
 FAMILY_SPACES = {"qwen2_5_vl": "pixels", "qwen2_vl": "0-1000", "qwen3_vl": "0-1000"}
 
+VIDEO_FAMILIES = ("qwen2_5_vl", "qwen3_vl")  # that tell a video's time steps apart by seconds
+
 
 @dataclass(frozen=True)
 class Grounder:
@@ -150,7 +152,13 @@ def clip_format_of(path: str, config, processor, **changes) -> ClipFormat:
             f"which is assumed: {form}",
             stacklevel=3,
         )
-    return replace(saved, **changes)
+    chosen = replace(saved, **changes)
+    if chosen.frames_as == "video" and config.model_type not in VIDEO_FAMILIES:
+        raise InputError(
+            f"{path} is a {config.model_type}, whose video input is not known here: give frames_as "
+            f"images, or a model of {' or '.join(VIDEO_FAMILIES)}"
+        )
+    return chosen
 
 
 def keep_frame_size(processor, clip_format: ClipFormat) -> None:
@@ -167,6 +175,9 @@ def keep_frame_size(processor, clip_format: ClipFormat) -> None:
         ).size
     if hasattr(images, "do_image_splitting"):
         images.do_image_splitting = False
+    videos = getattr(processor, "video_processor", None)
+    if getattr(videos, "cap_pixels_per_frame", False) is None:
+        videos.cap_pixels_per_frame = False  # nothing is resized; unset, it warns
 
 
 def vision_parts(model) -> dict:

@@ -26,7 +26,7 @@ from stvgkit.files import check_target, is_stdout, write_json
 from stvgkit.metrics import PROTOCOLS
 from stvgkit.readers import READERS
 from stvgkit.rewards import SPATIAL_TERMS
-from stvgkit.rows import ClipFormat, plan_rows
+from stvgkit.rows import FRAMES_AS, ClipFormat, plan_rows
 from stvgkit.training import trainers
 from stvgkit.training.models import Grounder, load, weights_digest
 from stvgkit.training.refusals import is_ours, one_line
@@ -58,6 +58,10 @@ class Task:
     fps: float | None = field(default=None, metadata={"help": "frames shown per second; 2"})
     max_frames: int | None = field(default=None, metadata={"help": "most frames shown of a clip"})
     max_side: int | None = field(default=None, metadata={"help": "longer side in pixels; 336"})
+    frames_as: str | None = field(
+        default=None,
+        metadata={"help": "frames as images, or as the model's own video", "choices": FRAMES_AS},
+    )
     template: str | None = field(default=None, metadata={"help": "prompt: full, short or qwen"})
     think_noise: float = field(
         default=0.1, metadata={"help": "sft: how far off the first guesses are, in box sides"}
@@ -102,7 +106,7 @@ class Task:
 
     def clip_changes(self) -> dict:
         """The fields of `ClipFormat` that are not the model's own."""
-        names = ("space", "fps", "max_frames", "max_side", "template", "think")
+        names = ("space", "fps", "max_frames", "max_side", "template", "think", "frames_as")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 

@@ -51,12 +51,20 @@ def _form_of(name: str, changes: dict) -> tuple[ClipFormat, Any]:
         config, processor = AutoConfig.from_pretrained(path), AutoProcessor.from_pretrained(path)
     except (OSError, ValueError) as error:
         if "space" in changes:
-            return ClipFormat(**changes), None
+            return _as_images(ClipFormat(**changes)), None
         raise InputError(
             f"the processor of {name!r} is not at hand, so in which numbers it answers is not "
             "known: give --space 0-1000 or --space pixels"
         ) from error
-    return clip_format_of(path, config, processor, **changes), processor
+    return _as_images(clip_format_of(path, config, processor, **changes)), processor
+
+
+def _as_images(clip_format: ClipFormat) -> ClipFormat:
+    if clip_format.frames_as != "images":
+        raise InputError(
+            "a server is sent pictures: give --frames_as images, or --backend transformers"
+        )
+    return clip_format
 
 
 def chat_of(row: dict, processor=None) -> list[dict]:

@@ -27,6 +27,7 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from stvgkit.answers import can_continue
+from stvgkit.training.inputs import model_inputs
 from stvgkit.training.packing import Prompt, pack, runs
 from stvgkit.training.rollout import can_sample, sample
 
@@ -90,15 +91,14 @@ class SharedPromptTrainer(GRPOTrainer):
                 self._prompts.append(self._prompts[-1])
                 self._images.append(self._images[-1])
             else:
-                ids, images, fields = super()._tokenize_prompts([prompt])
-                self._prompts.append(self._prompt(ids, fields))
-                self._images.append(images and images[0])
+                self._prompts.append(self._prompt(prompt))
+                parts = [part for turn in prompt for part in turn["content"]]
+                self._images.append([part["image"] for part in parts if part["type"] == "image"])
         # TRL is told of no images: pixels stay in `Prompt`, once for each group.
         return [prompt.ids.tolist() for prompt in self._prompts], None, {}
 
-    def _prompt(self, ids: list[list[int]], fields: dict) -> Prompt:
-        inputs = {"input_ids": torch.tensor(ids)}
-        inputs |= {key: torch.as_tensor(value) for key, value in fields.items()}
+    def _prompt(self, prompt: list[dict]) -> Prompt:
+        inputs = model_inputs(self.processing_class, [prompt], **self.chat_template_kwargs)
         inputs = {key: value.to(self.accelerator.device) for key, value in inputs.items()}
         model = self.accelerator.unwrap_model(self.model)
         model = model.get_base_model() if hasattr(model, "get_base_model") else model

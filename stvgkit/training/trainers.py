@@ -1,7 +1,7 @@
 """SFT and GRPO on TRL's own trainers: `sft(...)`, `grpo(...)`.
 
-TRL trains on images, not on video, so a row is timestamped frames (see `prompts`); they are
-decoded when a row is asked for. What is ours here: the rows, the rewards, and the logs.
+Frames are decoded when a row is asked for, and shown as timestamped images or as the model's own
+video input (see `inputs`). What is ours here: the rows, the rewards, and the logs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from stvgkit.rewards import REWARD_WEIGHTS, REWARDS
 from stvgkit.rows import ClipFormat, gold_text
 from stvgkit.training.cards import describe_model
 from stvgkit.training.crediting import CreditTrainer
+from stvgkit.training.inputs import Collator
 from stvgkit.training.models import Grounder, vision_parts
 from stvgkit.training.outside import plain_rows
 from stvgkit.training.progress import only_our_lines, show_one_line
@@ -72,6 +73,7 @@ def sft(
     run = describe_run("sft", grounder, rows, args, peft_config, think_noise=think_noise)
     if _claimed(Path(out), run, grounder, args):
         return Path(out)
+    args.dataset_kwargs = (args.dataset_kwargs or {}) | {"skip_prepare_dataset": True}
     shown = plain_rows(rows, grounder.processor)
     dataset = row_dataset(shown, partial(gold_text, think_noise=think_noise, seed=args.seed))
     trainer = SFTTrainer(
@@ -79,6 +81,9 @@ def sft(
         args=args,
         train_dataset=dataset,
         processing_class=grounder.processor,
+        data_collator=Collator(
+            grounder.processor, args.max_length, args.completion_only_loss is not False
+        ),
         callbacks=list(callbacks),
         peft_config=deepcopy(peft_config),  # PEFT writes into it
     )
@@ -140,6 +145,11 @@ def grpo(
         callbacks=[*callbacks, GroupLog(args.num_generations, credit, scoring)],
         peft_config=deepcopy(peft_config),  # PEFT writes into it
     )
+    if grounder.clip_format.frames_as == "video" and (args.use_vllm or not trainer.share_prompt):
+        raise InputError(
+            "GRPO on frames_as video needs share_prompt, and cannot use vLLM: TRL's own ways take "
+            "images alone; change these settings, or give frames_as images"
+        )
     return _run(trainer, grounder, Path(out), "GRPO")
 
 
