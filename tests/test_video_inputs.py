@@ -1,4 +1,4 @@
-"""Frames as the model's own video input: where and when a thing is survives, and it can be learned."""
+"""Frames as the model's own video input: place and time of a thing survive, and are learned."""
 
 import re
 from fractions import Fraction
