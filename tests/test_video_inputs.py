@@ -17,7 +17,7 @@ from stvgkit.predictions import Prediction
 from stvgkit.rows import ClipFormat, gold_text, plan_row, row_images, row_messages
 from stvgkit.training import trainers
 from stvgkit.training.evaluation import complete
-from stvgkit.training.inputs import Collator, conversation, model_inputs, seconds_a_step
+from stvgkit.training.inputs import Collator, conversation, filled, model_inputs, seconds_a_step
 from stvgkit.training.longest import visual_tokens
 from stvgkit.training.models import load
 from stvgkit.training.packing import Prompt
@@ -256,6 +256,7 @@ def test_shared_video_prompts_teach_what_each_alone_would(folder, clip, tmp_path
     )  # fmt: skip
     batch = [dict(example) for example in made.train_dataset for _ in range(2)]
     made._ids = [example["id"] for example in batch]
+    made._videos = {example["id"]: example for example in batch}
     prompts, images, fields = made._tokenize_prompts([example["prompt"] for example in batch])
     assert not images and not fields
     generator = torch.Generator().manual_seed(0)
@@ -269,7 +270,7 @@ def test_shared_video_prompts_teach_what_each_alone_would(folder, clip, tmp_path
     model.zero_grad()
     wanted = torch.zeros(4, 6)
     for row, example in enumerate(batch):
-        inputs = model_inputs(grounder.processor, [example["prompt"]])
+        inputs = model_inputs(grounder.processor, [filled(example)])
         kept = answers[row][mask[row].bool()]
         ids = torch.cat([inputs["input_ids"][0], kept])[None]
         text = {"mm_token_type_ids": torch.nn.functional.pad(

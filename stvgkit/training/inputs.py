@@ -46,6 +46,12 @@ def conversation(row: dict, frames: Sequence | None = None) -> list[dict]:
     return with_frames(row_messages(row), frames, row["times"])
 
 
+def filled(example: dict) -> list[dict]:
+    """The prompt of an example of `row_dataset` with its frames in place."""
+    frames = example["video"] if "video" in example else example["images"]
+    return with_frames(example["prompt"], frames, example.get("times", ()))
+
+
 def model_inputs(processor, conversations: Sequence[list[dict]], **template) -> dict:
     """Prompts with their frames as arguments of the model's forward, padded on the left.
 
@@ -112,8 +118,8 @@ def seconds_a_step(times: Sequence[float]) -> float:
 class Collator:
     """Examples for SFT as a batch, padded on the right: a data collator for `SFTTrainer`.
 
-    An example has a `prompt` with its frames in place, or beside it as `images`, and its answer as
-    `completion`. The loss is of the answer alone, unless `completion_only` is False.
+    An example has a `prompt`, its frames as `images` or as a `video` with `times`, and its answer
+    as `completion`. The loss is of the answer alone, unless `completion_only` is False.
     """
 
     processor: object
@@ -121,12 +127,7 @@ class Collator:
     completion_only: bool = True
 
     def __call__(self, examples: Sequence[dict]) -> dict[str, torch.Tensor]:
-        prompts = [
-            with_frames(example["prompt"], example["images"], ())
-            if "images" in example
-            else example["prompt"]
-            for example in examples
-        ]
+        prompts = list(map(filled, examples))
         inputs = model_inputs(self.processor, prompts)
         shown = inputs.pop("attention_mask").bool()  # (B, P)
         token_fields = [key for key, value in inputs.items() if value.shape == shown.shape]

@@ -12,8 +12,8 @@ from PIL import Image
 from transformers import AutoConfig, AutoProcessor
 
 from stvgkit.errors import InputError
-from stvgkit.rows import ClipFormat, gold_text
-from stvgkit.training.inputs import Collator, conversation
+from stvgkit.rows import ClipFormat, gold_text, row_messages
+from stvgkit.training.inputs import Collator
 from stvgkit.training.models import adapter_base, clip_format_of, keep_frame_size, model_path
 
 QUERY = "the person in the red coat who walks to the door and opens it"
@@ -25,6 +25,7 @@ class Clip:
 
     frames: int
     size: tuple[int, int]  # width, height that the model sees
+    frames_as: str  # "images" or "video"
     visual_tokens: int
     text_tokens: int
     answer_tokens: int
@@ -80,8 +81,9 @@ def batch_of(processor, row: dict, images: Sequence | None = None) -> dict[str, 
     """One example for SFT as it is trained on; blank frames where none are given."""
     if images is None:
         images = [Image.new("RGB", tuple(row["size"]))] * len(row["times"])
-    answer = [{"role": "assistant", "content": gold_text(row)}]
-    return Collator(processor)([{"prompt": conversation(row, images), "completion": answer}])
+    example = {"prompt": row_messages(row), "images": images, "times": row["times"]}
+    example["completion"] = [{"role": "assistant", "content": gold_text(row)}]
+    return Collator(processor)([example])
 
 
 def with_answer(batch, prompt: int, length: int) -> dict[str, torch.Tensor]:

@@ -82,8 +82,9 @@ class Plan:
         lines = [
             f"{self.recipe}: {self.method} of {self.model}, {self.parameters / 1e6:,.1f} million "
             f"parameters, {self.trained / 1e6:,.1f} million trained",
-            f"a clip: {clip.frames} frames of {clip.size[0]}x{clip.size[1]}, {clip.visual_tokens} "
-            f"visual and {clip.text_tokens} text tokens; answer up to {clip.answer_tokens} tokens",
+            f"a clip: {clip.frames} frames of {clip.size[0]}x{clip.size[1]} as {clip.frames_as}, "
+            f"{clip.visual_tokens} visual and {clip.text_tokens} text tokens; "
+            f"answer up to {clip.answer_tokens} tokens",
             f"{launch.processes} process{'es' if launch.processes > 1 else ''} ({launch.split}); "
             "for each, at the fullest moment:",
             *(f"  {name:<24}{size / GB:>9.3f} GB" for name, size in self.memory.items()),
@@ -161,7 +162,8 @@ def make_plan(
         answer = args.max_completion_length
         batch = longest.with_answer(batch, prompt, answer)
     visual = longest.visual_tokens(config, batch)
-    clip = Clip(len(row["times"]), tuple(row["size"]), visual, prompt - visual, answer)
+    shown = (len(row["times"]), tuple(row["size"]), clip_format.frames_as)
+    clip = Clip(*shown, visual, prompt - visual, answer)
     launch = Launch.read(task.launch)
 
     dtype = cost.dtype_of(model.dtype, config)

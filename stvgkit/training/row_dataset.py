@@ -10,7 +10,6 @@ from PIL.Image import Image
 
 from stvgkit.errors import InputError, VideoError
 from stvgkit.rows import row_images, row_messages
-from stvgkit.training.inputs import conversation
 
 REWARD_COLUMNS = ("id", "target_frames", "target_boxes", "space")
 MOST_BROKEN = 0.1  # of the rows: beyond that, something else is wrong than a clip
@@ -36,10 +35,9 @@ class _Decode:
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         rows, images = zip(*map(self._shown, batch["number"]), strict=True)
-        if rows[0]["frames_as"] == "video":  # TRL knows no column of videos
-            columns = {"prompt": list(map(conversation, rows, images))}
-        else:
-            columns = {"prompt": [row_messages(row) for row in rows], "images": list(images)}
+        columns = {"prompt": [row_messages(row) for row in rows], "images": list(images)}
+        if rows[0]["frames_as"] == "video":  # ours: TRL reads images alone
+            columns |= {"video": columns.pop("images"), "times": [row["times"] for row in rows]}
         if self.answer is not None:
             texts = [{"role": "assistant", "content": self.answer(row)} for row in rows]
             return columns | {"completion": [[text] for text in texts]}

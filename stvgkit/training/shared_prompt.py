@@ -27,7 +27,7 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from stvgkit.answers import can_continue
-from stvgkit.training.inputs import model_inputs
+from stvgkit.training.inputs import filled, model_inputs
 from stvgkit.training.packing import Prompt, pack, runs
 from stvgkit.training.rollout import can_sample, sample
 
@@ -55,6 +55,7 @@ class SharedPromptTrainer(GRPOTrainer):
         self.share_prompt = share_prompt and not reason
         self._prompts: list[Prompt] = []  # of each answer at hand
         self._images: list | None = None
+        self._videos: dict = {}  # the examples whose frames are a video, of which TRL knows nothing
 
     def _why_not(self) -> str | None:
         """What keeps this run from sharing prompts; None where nothing does."""
@@ -77,6 +78,9 @@ class SharedPromptTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
         self._ids = [row.get("id", place) for place, row in enumerate(inputs)]
+        self._videos = {
+            name: row for name, row in zip(self._ids, inputs, strict=True) if "video" in row
+        }
         output = super()._generate_and_score_completions(inputs)
         if self.share_prompt:
             output["prompts"] = self._prompts
@@ -91,6 +95,8 @@ class SharedPromptTrainer(GRPOTrainer):
                 self._prompts.append(self._prompts[-1])
                 self._images.append(self._images[-1])
             else:
+                if name in self._videos:
+                    prompt = filled(self._videos[name])
                 self._prompts.append(self._prompt(prompt))
                 parts = [part for turn in prompt for part in turn["content"]]
                 self._images.append([part["image"] for part in parts if part["type"] == "image"])
