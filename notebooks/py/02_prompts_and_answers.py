@@ -11,7 +11,7 @@
 # - what a coordinate space is, and how to notice a wrong one;
 # - how a strict reader treats a text that is nearly right.
 #
-# **You need to know** spans and tubes from [01](01_task_and_data.ipynb). No GPU and no model are used.
+# **You need to know** spans and tubes from [01](01_task_and_data.ipynb). No GPU is used, and of the tiny model only its tokenizer.
 
 # %% tags=["parameters"]
 import os
@@ -20,6 +20,7 @@ SMOKE = bool(os.environ.get("STVGKIT_SMOKE"))
 BOXES = 200 if SMOKE else 2000  # random boxes for the rounding experiment
 
 # %%
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from stvgkit.boxes import iou, to_px
 from stvgkit.datasets import data_samples, hcstvg
 from stvgkit.exercises import check_calls, check_claims
 from stvgkit.rows import ClipFormat, plan_row, row_messages
+from stvgkit.training.inputs import conversation, model_inputs
+from stvgkit.training.models import load
 
 # %% [markdown]
 # ## From clip to prompt
@@ -84,10 +87,28 @@ print(f"20 seconds, 40 frames: {40 * per_frame} as pictures, {40 // 2 * per_fram
 assert (per_frame, 40 * per_frame, 20 * per_frame) == (84, 3360, 1680)
 
 # %% [markdown]
-# Twenty seconds cost 3,360 visual tokens as pictures, against 1,680 as video. Why do we pay double?
-# There are two reasons. TRL, the library that trains here, has no path for video in the version used
-# (1.16): it collects the pictures of a prompt and nothing else (TRL issue 5373). And each picture
-# keeps its own time, so that an answer can name single frames.
+# Twenty seconds cost 3,360 visual tokens as pictures, against 1,680 as video. Pictures are the default:
+# each keeps its own time, and any model that sees pictures can read them. `frames_as="video"` in a
+# `ClipFormat` chooses the cheaper form, for Qwen2.5-VL and Qwen3-VL.
+#
+# The next cell writes the same clip in both forms for the tiny model, token by token. Equal tokens in
+# a row are counted. A step of two frames has the mean of their times. `<unk>` stands for words that the
+# tiny tokenizer does not know.
+
+# %%
+for form in ("images", "video"):
+    tiny = load("tiny", frames_as=form, fps=1.0)
+    prompt = conversation(plan_row(sample, tiny.clip_format))
+    ids = model_inputs(tiny.processor, [prompt])["input_ids"][0].tolist()
+    tokens = groupby(tiny.processor.tokenizer.convert_ids_to_tokens(ids))
+    counted = [(len(list(run)), token) for token, run in tokens]
+    visual = sum(n for n, token in counted if token.endswith("_pad|>"))
+    print(f"{form}: {len(ids)} tokens, {visual} of them visual")
+    print(" ".join(token if n == 1 else f"{n}x{token}" for n, token in counted), end="\n\n")
+
+# %% [markdown]
+# An answer still counts frames, not steps, and the full instruction says so when a clip is shown as
+# video. Two frames that share their tokens are harder to tell apart. That is the price of the form.
 #
 # ## The answer, and its chain of thought
 #
