@@ -254,7 +254,7 @@ def test_a_reply_that_breaks_off_is_tried_again_and_then_said(shapes, raw, no_pa
 
     from stvgkit.datasets import read_prepared
     from stvgkit.rows import plan_rows
-    from stvgkit.tiny.pretrain import CLIP_FORMAT
+    from stvgkit.tiny.learning import CLIP_FORMAT
     from stvgkit.training.lines import NoAnswer
     from stvgkit.training.serving import Server
 
