@@ -53,15 +53,20 @@ def visit_math(translator, node) -> None:
     raise SkipNode
 
 
-def mark_literal_blocks(app, what, name, obj, options, lines: list[str]) -> None:
-    """Indented lines of a docstring are shown as they stand, as `help()` shows them."""
+def mend_docstring(app, what, name, obj, options, lines: list[str]) -> None:
+    """Indented lines of a docstring stand as `help()` shows them, and bars are bars."""
     for i in range(len(lines) - 1, 0, -1):
         starts = lines[i].startswith("    ") and not lines[i - 1].strip()
         before = next((line for line in reversed(lines[:i]) if line.strip()), "")
         if starts and not re.match(r"(\.\. |:|    )", before) and not before.endswith("::"):
             lines[i:i] = ["::", ""]
+    for i, line in enumerate(lines):
+        if not line.startswith((" ", ">>>")):  # |A| is a size here, and no substitution
+            words = line.split("`")
+            words[::2] = [word.replace("|", r"\|") for word in words[::2]]
+            lines[i] = "`".join(words)
 
 
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
-    app.connect("autodoc-process-docstring", mark_literal_blocks)
+    app.connect("autodoc-process-docstring", mend_docstring)
