@@ -164,6 +164,12 @@ def add_prepare(commands) -> None:
     prepare.add_argument("--out", type=Path, required=True, help="folder to write")
     prepare.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
     prepare.add_argument(
+        "--check",
+        choices=["shown", "full"],
+        default="shown",
+        help="which frames to decode: those that a model is shown at 2 a second, or all",
+    )
+    prepare.add_argument(
         "--for",
         dest="framework",
         choices=FRAMEWORKS,
@@ -186,7 +192,14 @@ def run_prepare(args) -> None:
         raise InputError("--max-frames needs --for: only clips that are written out have frames")
     if args.framework == "verl":
         need("prepare --for verl", "train", "pyarrow")
-    account = prepare(args.benchmark, args.annotations, args.videos, args.out, boxes=args.boxes)
+    account = prepare(
+        args.benchmark,
+        args.annotations,
+        args.videos,
+        args.out,
+        boxes=args.boxes,
+        check=args.check,
+    )
     skipped = sum(reason["count"] for reason in account["skipped"].values())
     print(f"{account['samples']} samples written to {args.out}, {skipped} skipped:")
     for kind in ("skipped", "changed"):

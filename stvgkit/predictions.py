@@ -15,7 +15,7 @@ Model answers live on the frames the model was shown; scores live on the frames 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,15 @@ import numpy as np
 from stvgkit.answers import Answer, CoordinateSpace, Fault, find_fault, parse_answer
 from stvgkit.boxes import from_px
 from stvgkit.datasets import Sample, SkipReport
-from stvgkit.datasets.records import BadRecord, box_rows, load_json, member, read_text, whole
+from stvgkit.datasets.records import (
+    BadRecord,
+    box_rows,
+    judge_boxes,
+    load_json,
+    member,
+    read_text,
+    whole,
+)
 from stvgkit.errors import InputError
 from stvgkit.readers import read_answer
 from stvgkit.tubes import Span, Tube
@@ -153,7 +161,7 @@ def _times(record: Any, count: int) -> list[float]:
 
 
 def read_hcstvg(
-    path: Path | str, samples: Iterable[Sample], report: SkipReport
+    path: Path | str, samples: Sequence[Sample], report: SkipReport
 ) -> dict[str, Prediction]:
     """Read HC-STVG's official form; `samples` tell the frame sizes of the pixel boxes.
 
@@ -168,7 +176,21 @@ def read_hcstvg(
             except BadRecord as reason:
                 report.change(f"prediction not parsed: {reason}", sample.id)
                 predictions[sample.id] = Prediction(None, fault=Fault(str(reason), ""))
+    _judge(predictions, {sample.id: sample for sample in samples}, Path(path).name, report)
     return predictions
+
+
+def _judge(
+    predictions: dict[str, Prediction], samples: dict[str, Sample], name: str, report: SkipReport
+) -> None:
+    boxes, pixels = [np.empty((0, 4))], [np.empty((0, 2))]
+    for key, prediction in predictions.items():
+        if prediction.tube is not None:
+            boxes.append(prediction.tube.boxes)
+            pixel = 1 / np.array([samples[key].width, samples[key].height])
+            pixels.append(np.tile(pixel, (len(prediction.tube), 1)))
+    expected = "pixels of the width and height that the annotations say"
+    judge_boxes(np.concatenate(boxes), np.concatenate(pixels), expected, report, name)
 
 
 def _official(record: Any, sample: Sample) -> Prediction:

@@ -175,7 +175,8 @@ def test_hcstvg_files_under_the_official_protocol(tmp_path, capsys):
     assert code == 0 and report["protocol"] == "hcstvg" and report["missing"] > 10
     names = ["m_tIoU", "m_vIoU", "vIoU@0.3", "vIoU@0.5"]
     assert [report["metrics"][name] for name in names] == pytest.approx(wanted, abs=1e-9)
-    assert capsys.readouterr().err == ""
+    (note,) = capsys.readouterr().err.strip().splitlines()  # the files are random, and say so
+    assert "of the boxes leave the frame" in note
 
 
 @pytest.mark.parametrize("protocol", ["default", "stcat", "tubedetr"])

@@ -44,13 +44,15 @@ def prepare(
     out: Path | str,
     *,
     boxes: Path | str | None = None,
+    check: str = "shown",
     progress: bool = True,
 ) -> dict[str, Any]:
     """Write `samples.jsonl`, `report.json` and `README.md` into `out`; returns the report.
 
-    Without `videos`, a folder, no video is looked for and none is checked. A broken video or record
-    never stops the run. Raises `InputError` where an input cannot be used at all, or where nothing
-    usable is left (the report is written all the same).
+    Without `videos`, a folder, no video is looked for and none is checked. `check` says which
+    frames are decoded: "shown", the two a second that a model sees, or "full", all. A broken video
+    or record never stops the run. Raises `InputError` where an input cannot be used at all, or
+    where nothing usable is left (the report is written all the same).
     """
     out, annotations = Path(out), Path(annotations)
     report = SkipReport()
@@ -58,7 +60,7 @@ def prepare(
     groups: Counter[tuple[str, str]] = Counter()
     samples = read_benchmark(benchmark, annotations, videos, report, boxes=boxes)
     if videos is not None:
-        samples = _checked(samples, report, broken, progress)
+        samples = _checked(samples, report, broken, check, progress)
     source = f"{benchmark} {annotations.name}"
     written = write_prepared(out / FILE, _counted(samples, groups), source)
     account: dict[str, Any] = {
@@ -128,12 +130,16 @@ def _counted(samples: Iterable[Sample], groups: Counter[tuple[str, str]]) -> Ite
 
 
 def _checked(
-    samples: Iterable[Sample], report: SkipReport, broken: dict[str, str], progress: bool
+    samples: Iterable[Sample],
+    report: SkipReport,
+    broken: dict[str, str],
+    check: str,
+    progress: bool,
 ) -> Iterator[Sample]:
     need("prepare with videos", "video", "av", "PIL", "tqdm")
     from tqdm.auto import tqdm
 
-    from stvgkit.video import probe
+    from stvgkit.video import check_frames, probe, sample_indices
 
     infos: dict[Path | None, VideoInfo | None] = {}
     for sample in tqdm(samples, desc="prepare", unit=" samples", disable=not progress, leave=False):
@@ -141,14 +147,22 @@ def _checked(
         if path not in infos:
             try:
                 infos[path] = probe(path)
+                if check == "full":
+                    check_frames(path)
             except VideoError as error:
                 infos[path], broken[str(path)] = None, str(error)
         try:
             if (info := infos[path]) is None:
                 raise BadRecord("broken video")
-            yield _fitted(sample, info, report)
+            fitted = _fitted(sample, info, report)
+            if check == "shown":
+                check_frames(path, sample_indices(info, window=fitted.window))
+            yield fitted
         except BadRecord as reason:
             report.skip(str(reason), sample.id)
+        except VideoError as error:
+            report.skip("a frame of the video cannot be decoded", sample.id)
+            broken[str(path)] = str(error)
 
 
 def _fitted(sample: Sample, info: VideoInfo, report: SkipReport) -> Sample:

@@ -189,6 +189,37 @@ def gold_tube(
     return Tube(frames[good], kept[good])
 
 
+def judge_boxes(
+    boxes: np.ndarray, pixel: np.ndarray, expected: str, report: SkipReport, name: str
+) -> None:
+    """Tell what share of a file's boxes cannot be meant as they are read, and the likely reason.
+
+    `boxes` are `(n, 4)`, relative, before they are clipped; `pixel` is a pixel's relative width and
+    height, `(2,)` or `(n, 2)`; `expected` says what the file's numbers are taken for.
+
+    >>> report = SkipReport()
+    >>> pixels = np.array([[100, 50, 200, 90], [110, 50, 210, 90]])
+    >>> judge_boxes(pixels, np.array([1e-3, 1e-3]), "relative, 0 to 1", report, "a.csv")
+    >>> print(report)
+    changed 1: 100% of the boxes leave the frame: the file's numbers are read as ...
+    """
+    if not len(boxes):
+        return
+    sides = boxes[:, 2:] - boxes[:, :2]
+    faults = {
+        "leave the frame": ((boxes < -0.01) | (boxes > 1.01)).any(axis=1),
+        "are smaller than a pixel": (sides < pixel).all(axis=1),
+    }
+    for fault, wrong in faults.items():
+        share = float(wrong.mean())
+        if share >= 0.01:
+            report.change(
+                f"{share:.0%} of the boxes {fault}: the file's numbers are read as {expected}"
+                + ("; are they in another unit?" if share > 0.5 else ""),
+                name,
+            )
+
+
 def trim(span: Span, window: Span, report: SkipReport, sample_id: str) -> Span:
     """The part of a gold span inside its clip; `BadRecord` where there is none."""
     inside = span.intersect(window)

@@ -158,6 +158,8 @@ class _Tracks:
         numbers = np.array([frame for frame, _ in found])
         if (np.diff(numbers) == 0).any():
             raise BadRecord("two boxes of the target on one frame")
+        if (width, height) != (base.width, base.height):
+            report.change("VidOR says another size than the record, VidOR's is used", name)
         if len(found) < len(base.span):
             report.change("some frames of the span without a box", name)
         boxes = from_px(box_rows([corners for _, corners in found], "bbox"), width, height)

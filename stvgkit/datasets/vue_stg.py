@@ -33,6 +33,7 @@ from stvgkit.datasets.records import (
     BadRecord,
     SkipReport,
     gold_tube,
+    judge_boxes,
     read_text,
     sentence,
     trim,
@@ -44,6 +45,7 @@ from stvgkit.tubes import Span, Tube
 if TYPE_CHECKING:
     from stvgkit.video import VideoInfo
 
+SMALLEST = np.array([1e-3, 1e-3])  # about a pixel; the file does not say how large a frame is
 COLUMNS = ("query_id", "time_ms", "x0", "y0", "x1", "y1")
 
 
@@ -108,6 +110,8 @@ def read_tubes(path: Path | str, report: SkipReport) -> dict[str, Tube]:
             )
             continue
         mine.setdefault((int(time_ms) + 500) // 1000, corners)
+    corners = np.array([row for mine in boxes.values() for row in mine.values()]).reshape(-1, 4)
+    judge_boxes(corners, SMALLEST, "relative, 0 to 1", report, Path(path).name)
     return {name: _tube(mine) for name, mine in boxes.items()}
 
 

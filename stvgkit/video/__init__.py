@@ -16,7 +16,7 @@ Simplified away: of several video streams only the main one is read; pixels are 
 """
 
 from stvgkit.errors import need
-from stvgkit.video.decode import Clip, read_frames, sample_indices
+from stvgkit.video.decode import Clip, check_frames, read_frames, sample_indices
 from stvgkit.video.encode import transcode, write_video
 from stvgkit.video.packets import VideoInfo, probe
 
@@ -25,6 +25,7 @@ need("stvgkit.video", "video", "av", "PIL")
 __all__ = [
     "Clip",
     "VideoInfo",
+    "check_frames",
     "probe",
     "read_frames",
     "sample_indices",

@@ -111,6 +111,18 @@ def read_frames(path, *, times=None, indices=None) -> Clip:
     return Clip(frames, scan.info.times[indices], indices)
 
 
+def check_frames(path: Path | str, indices=None) -> None:
+    """Decode these frames, or all, and drop them; `VideoError` where one cannot be decoded.
+
+    What `probe` reads is an index; the frames themselves may be missing all the same, as after a
+    download that was not finished.
+    """
+    scan = scan_file(Path(path))
+    numbers = np.unique(_frame_numbers(scan, indices))
+    for _ in decode(scan, numbers):
+        pass
+
+
 def _frame_numbers(scan: Scan, indices) -> np.ndarray:
     count = scan.info.num_frames
     indices = np.asarray(np.arange(count) if indices is None else indices).reshape(-1)
