@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,14 +22,16 @@ def free_port() -> str:
 
 
 def run(*argv, processes: int = 1) -> None:
+    launch(["-m", "stvgkit", *map(str, argv)], processes)
+
+
+def launch(argv: list[str], processes: int) -> None:
     command = [sys.executable]
     if processes > 1:
         config = FOLDER / "accelerate" / f"cpu-{processes}.yaml"
         command += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
         command += ["--main_process_port", free_port()]
-    done = subprocess.run(
-        [*command, "-m", "stvgkit", *map(str, argv)], capture_output=True, text=True, timeout=1800
-    )
+    done = subprocess.run([*command, *argv], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -102,3 +105,23 @@ def test_predict_asks_about_every_sample_once(data, tmp_path):
     scores = [json.loads(out.with_suffix(".json").read_text()) for out in outs]
     assert scores[0] == scores[1] and scores[0]["samples"] == TEST and scores[0]["missing"] == 0
     assert not list(tmp_path.glob("*.part*"))
+
+
+@pytest.mark.parametrize("case", ["whole", "spread"])
+def test_two_processes_that_share_prompts_take_the_step_of_trl(steps, case):
+    import torch
+
+    stock, shared = (torch.load(steps / f"{case}-{way}.pt") for way in ("stock", "shared"))
+    largest = max(change.abs().max() for change in stock.values())
+    assert largest > 0 and stock.keys() == shared.keys()
+    for name, change in stock.items():
+        assert (shared[name] - change).abs().max() < 1e-4 * largest, name
+
+
+@pytest.fixture(scope="module")
+def steps(data, tmp_path_factory):
+    """What a step of stock TRL changes, and one of ours, with groups whole and groups spread."""
+    out = tmp_path_factory.mktemp("steps")
+    script = [str(Path(__file__).with_name("step_of_processes.py")), str(out), str(data["train"])]
+    launch(script, processes=2)
+    return out
