@@ -135,7 +135,7 @@ def test_the_command_line_writes_the_split_and_the_file(tmp_path, samples, capsy
     assert (row["id"], len(row["images"])) == ("clip.mp4", 4)
     assert '"308x168"' in row["ground_truth"]
     assert main([*arguments, "--for", "trl", "--max-frames", "0"]) == 2
-    assert "max_frames must be at least 1" in capsys.readouterr().err
+    assert "max_frames is 0: give 1 or more" in capsys.readouterr().err
 
 
 def test_a_missing_pyarrow_is_named_before_any_work(tmp_path, monkeypatch, capsys):
