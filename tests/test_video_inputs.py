@@ -15,7 +15,7 @@ from stvgkit.datasets import Sample
 from stvgkit.errors import InputError
 from stvgkit.predictions import Prediction
 from stvgkit.rows import ClipFormat, gold_text, plan_row, row_images, row_messages
-from stvgkit.training import trainers
+from stvgkit.training import serving, trainers
 from stvgkit.training.evaluation import complete
 from stvgkit.training.inputs import Collator, conversation, filled, model_inputs, seconds_a_step
 from stvgkit.training.longest import visual_tokens
@@ -26,7 +26,6 @@ from stvgkit.tubes import Span, Tube
 
 families = pytest.importorskip("families")
 QWEN = ("qwen2_5_vl", "qwen3_vl")
-MS = Fraction(1, 1000)
 WIDTH, HEIGHT, START, END = 336, 224, 2.2, 4.6  # pixels; seconds in which the thing is seen
 BOX = np.array([0.25, 0.25, 0.5, 0.75])  # multiples of a token for both families
 
@@ -142,7 +141,7 @@ def test_each_step_has_its_own_time(family, filmed):
     assert off.max() <= (0.05 if steady else 0.5)
 
 
-def test_seconds_of_a_step_are_not_cut(family):
+def test_seconds_of_a_step_are_not_cut():
     """At 4 frames a second a step is half a second, at 1 two seconds, at 3 two thirds."""
     for fps, seconds in ((4, 0.5), (1, 2.0), (3, 2 / 3), (0.5, 4.0)):
         assert seconds_a_step((np.arange(200) / fps).tolist()) == pytest.approx(seconds)
@@ -296,8 +295,8 @@ def test_what_cannot_take_video_says_so(tmp_path, capsys):
     row = plan_row(film(tmp_path / "f.mp4", times_of("25", 5.0)), grounder.clip_format)
     with pytest.raises(InputError, match="share_prompt"):
         trainers.grpo(grounder, [row], tmp_path / "g", share_prompt=False, **settings)
-    argv = ["predict", "--backend", "openai", "--frames_as", "video", "--annotations", "x"]
-    assert main(argv) == 2
+    with pytest.raises(InputError, match="a server is sent pictures"):
+        serving._form_of("tiny", {"frames_as": "video"})
     argv = ["sft", "tiny-sft", "--frames_as", "film"]
     with pytest.raises(SystemExit):
         main(argv)
