@@ -110,8 +110,8 @@ def read_tubes(path: Path | str, report: SkipReport) -> dict[str, Tube]:
             )
             continue
         mine.setdefault((int(time_ms) + 500) // 1000, corners)
-    corners = np.array([row for mine in boxes.values() for row in mine.values()]).reshape(-1, 4)
-    judge_boxes(corners, SMALLEST, "relative, 0 to 1", report, Path(path).name)
+    rows = np.array([row for mine in boxes.values() for row in mine.values()]).reshape(-1, 4)
+    judge_boxes(rows, SMALLEST, "relative, 0 to 1", report, Path(path).name)
     return {name: _tube(mine) for name, mine in boxes.items()}
 
 
