@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from stvgkit import demo
 from stvgkit.files import replacing, write_json
 
-STEPS = demo.FULL.grpo["max_steps"]  # so that the row "parts" is the run of `stvgkit demo`
+BUDGET = demo.FULL  # so that the row `full` is the run of `stvgkit demo`
 ALL_SEEDS, THREE = 5, 3  # seeds of the paper's rows and of the credits; of the others
 # Two-sided 95 % points of Student's t distribution for n - 1 degrees of freedom.
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
@@ -77,9 +77,9 @@ def run_one(out: Path, name: str, seed: int) -> None:
     from stvgkit.training.models import TINY
     from stvgkit.training.trainers import grpo, sft
 
-    budget = demo.FULL
+    budget = BUDGET
     train, test = (demo.read_split(out, split, budget.clips[split]) for split in ("train", "test"))
-    settings = dict(budget.grpo) | {"max_steps": STEPS, "credit": "whole"} | change_of(name)
+    settings = budget.grpo | change_of(name)
     think = settings.pop("think", True)
     start = out / f"seed{seed}" / start_of(think)
     folder = out / f"seed{seed}" / name
@@ -109,8 +109,8 @@ def run_all(out: Path, rows: list[str], seeds: list[int], processes: int) -> Non
     """Every run that is asked for and not there yet; the starts come first."""
     wanted = [(name, seed) for seed in seeds for name in rows if seed < ROWS[name].seeds]
     starts = {(start_of(change_of(name).get("think", True)), seed) for name, seed in wanted}
-    demo.read_split(out, "train", demo.FULL.clips["train"])  # once, not by two runs at a time
-    demo.read_split(out, "test", demo.FULL.clips["test"])
+    demo.read_split(out, "train", BUDGET.clips["train"])  # once, not by two runs at a time
+    demo.read_split(out, "test", BUDGET.clips["test"])
     bar = tqdm(total=len(starts) + len(wanted), desc="runs")
     for jobs in (sorted(starts), wanted):
         with ThreadPoolExecutor(processes) as pool:
@@ -139,7 +139,7 @@ def gather(out: Path) -> dict:
     `before` are those on the clips whose answer parsed at the run's start.
     """
     seeds: dict[str, dict] = {}
-    test = demo.read_split(out, "test", demo.FULL.clips["test"])
+    test = demo.read_split(out, "test", BUDGET.clips["test"])
     for path in sorted(out.glob("seed*/*/metrics.json")):
         seed, name = path.parts[-3].removeprefix("seed"), path.parts[-2]
         if name not in ROWS and not name.startswith("sft"):
@@ -150,7 +150,7 @@ def gather(out: Path) -> dict:
         before = demo.parsed_before(path.parents[1], test, (start, name))[name]
         kept["before"] = {key: before[key] for key in (*demo.METRICS, "samples")}
         seeds.setdefault(seed, {})[name] = kept
-    return {"steps": STEPS, "shown": demo.FULL.shown, "seeds": seeds}
+    return {"steps": BUDGET.grpo["max_steps"], "shown": BUDGET.shown, "seeds": seeds}
 
 
 def page(results: dict) -> str:

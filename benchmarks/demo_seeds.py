@@ -1,8 +1,8 @@
 """Is GRPO's gain its own? The demo on several seeds, and SFT that goes on for as long instead.
 
 For each seed: `stvgkit demo`, then the same SFT continued from its checkpoint for as many steps as
-fit into the time that GRPO trained, twice: with the answers that it was shown before ("SFT for as
-long", the baseline), and with those of GRPO's clips as well. Prints every row's mean and standard
+fit into the time that GRPO trained, with the answers that it was shown before ("SFT for as long",
+the baseline). `--informed` adds SFT that is shown the answers to GRPO's clips as well. Prints every row's mean and standard
 deviation over the seeds, the gains seed by seed, and seconds; `--write FILE` puts the same into a
 page. Goes on where it was.
 Run: python benchmarks/demo_seeds.py [--seeds 0 1 2]
@@ -36,17 +36,19 @@ ROWS = demo.ROWS | LONGER
 TIME = re.compile(r"\s*<time>\s*(\d+)\s*-\s*(\d+)\s*</time>")
 
 
-def run_seed(out: Path, seed: int, smoke: bool) -> dict:
+def run_seed(out: Path, seed: int, smoke: bool, informed: bool) -> dict:
     """The rows of one seed, with those of `LONGER` among them."""
     budget = demo.SMOKE if smoke else demo.FULL
     command = [sys.executable, "-m", "stvgkit", "demo", "--out", str(out), "--seed", str(seed)]
     subprocess.run(command + ["--smoke"] * smoke, check=True)
     metrics = json.loads((out / "metrics.json").read_text())
     rows = metrics["rows"]
-    for row, clips in (("longer", budget.shown), ("informed", budget.clips["train"])):
+    shown = {"longer": budget.shown} | ({"informed": budget.clips["train"]} if informed else {})
+    for row, clips in shown.items():
         work = partial(longer, out, seed=seed, budget=budget, clips=clips)
         rows[row] = demo.measured(out / row, work)
-    return {row: rows[row] for row in ROWS} | {"novel": metrics["novel"]}
+    more = {key: metrics[key] for key in ("novel", "parsed_before", "pass@8")}
+    return {row: rows[row] for row in ROWS if row in rows} | more
 
 
 def longer(out: Path, folder: Path, *, seed: int, budget: demo.Budget, clips: int):
@@ -128,10 +130,11 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
         f"| | {' | '.join(head)} |",
         "| --- |" + " --- |" * len(head),
     ]
-    lines += [_line(name, [rows[row] for rows in results], head) for row, name in ROWS.items()]
+    names = {row: name for row, name in ROWS.items() if row in results[0]}
+    lines += [_line(name, [rows[row] for rows in results], head) for row, name in names.items()]
     lines += ["", "## Gain of SFT + GRPO, seed by seed", ""]
     lines += [f"| over | {' | '.join(demo.METRICS)} |", "| --- |" + " --- |" * len(demo.METRICS)]
-    for row in ("sft", *LONGER):
+    for row in ("sft", *(row for row in LONGER if row in names)):
         gains = [
             [100 * (rows["grpo"][name] - rows[row][name]) for rows in results]
             for name in demo.METRICS
@@ -150,6 +153,21 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
     ]
     for row in ("sft", "grpo"):
         lines.append(_line(ROWS[row], [rows["novel"][row] for rows in results], head))
+    lines += [
+        "",
+        "## Clips whose answer parsed after SFT",
+        "",
+        "What GRPO gains on them is accuracy, for their form was right before.",
+        "",
+        f"| | {' | '.join(demo.METRICS)} | unparsed | clips |",
+        "| --- |" + " --- |" * (len(demo.METRICS) + 2),
+    ]
+    for row in ("sft", "grpo"):
+        parsed = [rows["parsed_before"][row] for rows in results]
+        lines.append(_line(ROWS[row], parsed, [*demo.METRICS, "unparsed", "samples"]))
+    for row in ("sft", "grpo"):
+        best = _mean([100 * rows["pass@8"][row] for rows in results], 1)
+        lines += ["", f"Best of {demo.TRIES} sampled answers, {ROWS[row]}: m_vIoU {best}."]
     test = demo.read_split(out / f"seed{seeds[0]}", "test", budget.clips["test"])
     span, known = constant_span(test)
     mended, others = zip(*[gain_by_form(out / f"seed{seed}", test) for seed in seeds], strict=True)
@@ -191,10 +209,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/seeds"), help="folder for the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--informed", action="store_true", help="a row that takes as long again")
     parser.add_argument("--smoke", action="store_true", help="the demo's smallest size")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page here as well")
     args = parser.parse_args()
-    results = [run_seed(args.out / f"seed{seed}", seed, args.smoke) for seed in args.seeds]
+    results = [
+        run_seed(args.out / f"seed{seed}", seed, args.smoke, args.informed) for seed in args.seeds
+    ]
     text = page(args.out, args.seeds, results, args.smoke)
     print(text)
     if args.write:
