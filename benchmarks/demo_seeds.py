@@ -2,10 +2,10 @@
 
 For each seed: `stvgkit demo`, then the same SFT continued from its checkpoint for as many steps as
 fit into the time that GRPO trained, with the answers that it was shown before ("SFT for as long",
-the baseline). `--informed` adds SFT that is shown the answers to GRPO's clips as well. Prints every row's mean and standard
-deviation over the seeds, the gains seed by seed, and seconds; `--write FILE` puts the same into a
-page. Goes on where it was.
-Run: python benchmarks/demo_seeds.py [--seeds 0 1 2]
+the baseline). `--informed` adds SFT that is shown the answers to GRPO's clips as well. Prints every
+row's mean and standard deviation over the seeds, the gains seed by seed, and seconds; `--write
+FILE` puts the same into a page. Goes on where it was.
+Run: python benchmarks/demo_seeds.py [--seeds 0 1 2] [--informed]
 """
 
 import argparse
