@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from stvgkit import demo
 from stvgkit.files import replacing, write_json
+from stvgkit.viewing.widgets.group_inspector import read_groups
 
 BUDGET = demo.FULL  # so that the row `full` is the run of `stvgkit demo`
 ALL_SEEDS, THREE = 5, 3  # seeds of the paper's rows and of the credits; of the others
@@ -136,7 +137,8 @@ def _start(out: Path, name: str, seed: int) -> tuple[str, int, int]:
 def gather(out: Path) -> dict:
     """Scores of every finished run: `{"steps", "shown", "seeds": {seed: {row: metrics}}}`.
 
-    `before` are those on the clips whose answer parsed at the run's start.
+    `before` are those on the clips whose answer parsed at the run's start, `form_share` is how much
+    of the rewards' variance inside groups is explained by whether an answer parses.
     """
     seeds: dict[str, dict] = {}
     test = demo.read_split(out, "test", BUDGET.clips["test"])
@@ -148,9 +150,23 @@ def gather(out: Path) -> dict:
         kept = {key: row[key] for key in (*demo.METRICS, "unparsed", "samples", "seconds")}
         start = start_of(change_of(name).get("think", True))
         before = demo.parsed_before(path.parents[1], test, (start, name))[name]
+        if (path.parent / "groups.jsonl").exists():
+            kept["form_share"] = form_share(read_groups(path.parent / "groups.jsonl"))
         kept["before"] = {key: before[key] for key in (*demo.METRICS, "samples")}
         seeds.setdefault(seed, {})[name] = kept
     return {"steps": BUDGET.grpo["max_steps"], "shown": BUDGET.shown, "seeds": seeds}
+
+
+def form_share(groups: list) -> float:
+    """Variance between parsed and broken answers of a group, as a share of the group's variance."""
+    between = within = 0.0
+    for group in groups:
+        total, parsed = np.array(group["total"]), np.array(group["rewards"]["format"]) == 1
+        within += float(((total - total.mean()) ** 2).sum())
+        for kind in (parsed, ~parsed):
+            if kind.any():
+                between += float(kind.sum() * (total[kind].mean() - total.mean()) ** 2)
+    return between / within
 
 
 def page(results: dict) -> str:
