@@ -18,7 +18,7 @@ project = "stvgkit"
 version = release = stvgkit.__version__
 author = copyright = "the stvgkit authors"
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "index"
 html_theme = "furo"
 html_title = "stvgkit"
