@@ -288,22 +288,20 @@ train, test = (
 train_rows, test_rows = ([plan_row(s, base.clip_format) for s in part] for part in (train, test))
 print(torch.cuda.get_device_name() if GPU else "no GPU: the tiny model on a CPU")
 
-# %% [markdown]
-# Read it from the right. The *learning rate* is far below that of SFT, since rewards are noisy. The
-# *tokens* must hold the longest answer, or it is cut off and earns nothing. The *group* is what the
-# advantages are computed from. *LoRA* trains a small adapter, so that gradients and Adam's two
-# moments exist for a hundredth of the weights. **None of these presets has been measured on its GPU
-# yet**; each recipe says so itself.
-#
-# ## 2 · The model, after its first lesson
-#
-# The base model would earn nothing, so GRPO starts after SFT. A large model takes the checkpoint of
-# notebook 04 from `work/`, or makes it here. The tiny model gets the shorter lesson of `stvgkit demo`:
-# 64 steps on 128 answers, a minute or two. GRPO then asks about clips whose answers it never saw.
-#
-# Why shorter? After notebook 04 most answers parse, so little is left that GRPO is quick to mend, and
-# the noise of the rewards costs accuracy. Try it: after notebook 04, delete `work/grpo-tiny` and set
-# `START = WORK / "sft-tiny"`.
+# %%
+START = WORK / ("first-lesson" if MODEL == "tiny" else f"sft-{MODEL.split('/')[-1]}")
+quiet = {"report_to": "none", "dataloader_pin_memory": GPU, "gradient_checkpointing": MODEL != "tiny"}
+if MODEL == "tiny":
+    how = {"learning_rate": 1e-3, "per_device_train_batch_size": 4 if SMOKE else 32}
+else:
+    how = {"learning_rate": 1e-4, "peft_config": lora(base, r=16, lora_alpha=32)}
+    how |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+sft(
+    base, train_rows[:SHOWN], START, think_noise=0.05, max_steps=SFT_STEPS, lr_scheduler_type="cosine",
+    warmup_steps=SFT_STEPS // 10, save_steps=SFT_STEPS // 2, logging_steps=max(1, SFT_STEPS // 12),
+    **quiet, **how,
+)
+policy = load(str(START), **place)
 
 # %% [markdown]
 # ## 7 · Train

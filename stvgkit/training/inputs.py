@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def model_inputs(processor, conversations: Sequence[list[dict]], **template) -> 
     parts = [[part for turn in turns for part in turn["content"]] for turns in conversations]
     images = [[part["image"] for part in one if part["type"] == "image"] for one in parts]
     videos = [part for one in parts for part in one if part["type"] == "video"]
-    media = {"images": images} if any(images) else {}
+    media: dict[str, Any] = {"images": images} if any(images) else {}
     if videos:
         media["videos"] = [np.stack([np.asarray(im) for im in part["video"]]) for part in videos]
         media["videos_kwargs"] = {
@@ -122,7 +123,7 @@ class Collator:
     as `completion`. The loss is of the answer alone, unless `completion_only` is False.
     """
 
-    processor: object
+    processor: Any
     max_length: int | None = None
     completion_only: bool = True
 

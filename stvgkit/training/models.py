@@ -176,7 +176,7 @@ def keep_frame_size(processor, clip_format: ClipFormat) -> None:
     if hasattr(images, "do_image_splitting"):
         images.do_image_splitting = False
     videos = getattr(processor, "video_processor", None)
-    if getattr(videos, "cap_pixels_per_frame", False) is None:
+    if videos is not None and getattr(videos, "cap_pixels_per_frame", False) is None:
         videos.cap_pixels_per_frame = False  # nothing is resized; unset, it warns
 
 
