@@ -47,6 +47,8 @@ PAPER_GRPO = {
     "learning_rate": 1e-6,
     "weight_decay": 0.01,
     "beta": 0.001,
+    # TRL's default multiplies the KL term by the ratio, which is another gradient than Eq. 12's.
+    "use_bias_correction_kl": False,
 }
 
 
