@@ -64,7 +64,7 @@ def mend_docstring(app, what, name, obj, options, lines: list[str]) -> None:
         if not line.startswith((" ", ">>>")):  # |A| is a size here, and no substitution
             words = line.split("`")
             words[::2] = [word.replace("|", r"\|") for word in words[::2]]
-            lines[i] = "`".join(words)
+            lines[i] = re.sub(r"(`[^`]+`)(?=\w)", r"\1\\ ", "`".join(words))  # `Sample`s
 
 
 def setup(app: Sphinx) -> None:
