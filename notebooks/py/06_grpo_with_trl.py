@@ -30,7 +30,6 @@ WORK = Path(tempfile.mkdtemp()) if SMOKE else Path("work")
 
 # %%
 import json
-import warnings
 
 import numpy as np
 import plotly.graph_objects as go
@@ -40,14 +39,12 @@ from stvgkit import CoordinateSpace, Tube, score_answer
 from stvgkit.credit import CREDITS, PARTS, pay_group
 from stvgkit.datasets import data_samples, read_prepared
 from stvgkit.datasets.shapes import scene_of, write_shapes
-from stvgkit.exercises import check_calls, check_claims, check_value
+from stvgkit.exercises import check_calls, check_claims
 from stvgkit.rows import plan_row
 from stvgkit.training.evaluation import predict, score
 from stvgkit.training.models import load
 from stvgkit.training.trainers import GRPO_DEFAULTS, grpo, lora, sft
 from stvgkit.viewing.plots import reward_curves
-
-warnings.filterwarnings("ignore", category=FutureWarning)  # settings about to be renamed in TRL
 
 # %% [markdown]
 # ## 1 · A run that is not yours
@@ -154,7 +151,8 @@ figure
 # %% [markdown]
 # Answer 6 parses, and its time is poor: its temporal reward is 0.20. Under *whole* its time tokens are
 # praised as much as its boxes. Under *parts* its time is blamed and its form is praised.
-#
+
+# %% [markdown]
 # ## 3 · Pay each part by its own reward
 #
 # An answer has three parts: the time, the think boxes, and the final boxes. A reward knows which part it is
@@ -168,7 +166,8 @@ figure
 # - **parts** pays time tokens by R_t, think tokens by R_spa of the think boxes, and final tokens by R_spa of
 #   the final boxes plus half of R_k. Each is compared among the answers that parse. For the form, all tokens
 #   behind the time are paid R_f + R_c, compared among all answers.
-#
+
+# %% [markdown]
 # Only *whole* is in the paper. The other two are ours. `stvgkit.credit` holds them in 200 lines.
 #
 # A group written by hand shows the difference. Both answers have the same boxes. The first is right in time
@@ -238,7 +237,8 @@ for name in ("full", "parts"):
 # *Parts* gains 3.9 points in one seed and loses 0.4 in the other, where more answers break at the end. Two
 # seeds do not tell the two credits apart. So the fault that section 2 shows is real, and the cure is not
 # proven. That is what an honest result looks like when runs are few.
-#
+
+# %% [markdown]
 # Is imitation better? Where exact answers are at hand for all clips, yes: [04](04_sft.ipynb) says why. GRPO
 # needs no written answer, only a way to score.
 #
