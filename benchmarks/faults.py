@@ -27,7 +27,7 @@ import trl  # noqa: F401  (imported once, before the forks)
 
 from stvgkit.cli import main as stvgkit
 from stvgkit.datasets.shapes import write_shapes
-from stvgkit.training import evaluation, training  # noqa: F401
+from stvgkit.training import evaluation, trainers  # noqa: F401
 
 # Not compared: times, and what the trainers count from the start of their process; nor the line
 # that sums it up.
