@@ -35,6 +35,8 @@ from stvgkit.datasets.planted import FAULTS, key, write_faulty
 from stvgkit.datasets.shapes import write_shapes
 from stvgkit.diagnosis import error_kinds
 from stvgkit.exercises import check_choices, check_claims
+
+# %%
 from stvgkit.predictions import Prediction, read_completions
 from stvgkit.rows import ClipFormat
 from stvgkit.scoring import score_samples
