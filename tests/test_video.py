@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import struct
+import subprocess
 import sys
 from fractions import Fraction
 
@@ -289,6 +290,16 @@ def test_pyav_reads_where_decord_is_absent_or_fails(troubled, monkeypatch, failu
         monkeypatch.setattr(decord, "VideoReader", fail)
     after = read_frames(path, indices=[3, 50])
     assert np.abs(before.frames.astype(int) - after.frames).max() <= 2
+
+
+def test_torch_computes_after_a_video_was_read_before_it(tmp_path):
+    """decord, loaded before torch, would end the process in torch's first product."""
+    write_video(tmp_path / "a.mp4", np.zeros((20, 64, 96, 3), np.uint8), 10)
+    code = "import sys; from stvgkit.video import read_frames; read_frames(sys.argv[1])\n"
+    code += "import torch; print((torch.ones(300, 300) @ torch.ones(300, 300))[0, 0].item())"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.mp4")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "300.0", done.stderr[-2000:]
 
 
 def test_a_narrow_video_is_read_although_decord_fails(tmp_path):

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +105,8 @@ def read_frames(path, *, times=None, indices=None) -> Clip:
         indices = scan.info.frames_at(times)
     indices = _frame_numbers(scan, indices)
     needed, places = np.unique(indices, return_inverse=True)
-    frames = _read_decord(scan, needed) if scan.for_decord and len(needed) else None
+    trusted = scan.for_decord and len(needed) and _decord_may_load()
+    frames = _read_decord(scan, needed) if trusted else None
     if frames is None:
         frames = _read_pyav(scan, needed)
     if not np.array_equal(places, np.arange(len(needed))):
@@ -132,6 +135,16 @@ def _frame_numbers(scan: Scan, indices) -> np.ndarray:
     if len(wrong):
         raise InputError(f"{scan.path} has frames 0 to {count - 1}, there is no frame {wrong[0]}")
     return indices.astype(np.int64)
+
+
+def _decord_may_load() -> bool:
+    """Whether decord can be loaded without breaking torch.
+
+    Where decord2 3.4 is loaded before torch, torch's products of matrices on the CPU end the
+    process. So where torch is installed, PyAV reads until torch is loaded.
+    """
+    loaded = {"decord", "torch"} & sys.modules.keys()
+    return bool(loaded) or find_spec("torch") is None
 
 
 def _read_decord(scan: Scan, numbers: np.ndarray) -> np.ndarray | None:
