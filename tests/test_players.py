@@ -345,7 +345,7 @@ def test_play_writes_a_page_with_every_prediction(sample, tmp_path, capsys):
     [
         ([], "nothing to play"),
         (["--video", "none.mp4"], "no such file"),
-        (["--video", "CLIP", "--answer", "none.txt"], "no such file"),
+        (["--video", "CLIP", "--answer", "none.txt"], "none.txt is not a file"),
         (["--video", "CLIP", "--answer", "CLIP", "--space", "0-x"], "coordinate space"),
         (["--video", "CLIP", "--predictions", "p.jsonl"], "--annotations"),
         (["--annotations", "ANN"], "--benchmark"),

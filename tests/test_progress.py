@@ -5,6 +5,7 @@ import io
 import os
 import pty
 import re
+import select
 import struct
 import sys
 import termios
@@ -60,7 +61,9 @@ def on_a_terminal(monkeypatch, columns: int) -> str:
             for step in range(1, 4):
                 line.at(step, f"parsed {step}0%")
         terminal.flush()
-        seen = os.read(leader, 10_000).decode()
+        seen = ""
+        while select.select([leader], [], [], 0.5)[0]:  # it comes in pieces
+            seen += os.read(leader, 10_000).decode()
     os.close(leader)
     return seen
 

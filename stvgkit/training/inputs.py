@@ -103,7 +103,7 @@ def seconds_a_step(times: Sequence[float]) -> float:
 
     >>> seconds_a_step([0.0, 0.48, 1.0, 1.48])
     1.0
-    >>> round(seconds_a_step([0.0, 0.3, 0.6, 0.9]), 6)
+    >>> round(seconds_a_step([0.3 * k for k in range(12)]), 6)
     0.6
     """
     if len(times) < 2:

@@ -81,7 +81,7 @@ def probe(path) -> VideoInfo:
 
 def inside(info: VideoInfo, window: Span | None) -> Span:
     whole = Span(0, info.num_frames - 1)
-    window = window or whole
+    window = whole if window is None else window  # an empty span is false, and no whole video
     frames = window.intersect(whole)
     if not len(frames):
         raise InputError(

@@ -38,8 +38,8 @@ def play_answer(
     options["window"] = _window(video, seconds)
     if answer is None:
         return show_player(video, query=query, **options)
+    CoordinateSpace.parse(space)  # said before any file is read
     text = read_text(answer).strip()
-    CoordinateSpace.parse(space)
     info = probe(video)
     frames = sample_indices(info, fps)
     line = {
