@@ -75,7 +75,10 @@ def sft(
     run = describe_run("sft", grounder, rows, args, peft_config, think_noise=think_noise)
     if _claimed(Path(out), run, grounder, args):
         return Path(out)
-    args.dataset_kwargs = (args.dataset_kwargs or {}) | {"skip_prepare_dataset": True}
+    given = args.dataset_kwargs or {}
+    if not isinstance(given, dict):
+        raise InputError(f"dataset_kwargs is {given!r}: give a JSON object")
+    args.dataset_kwargs = given | {"skip_prepare_dataset": True}
     shown = plain_rows(rows, grounder.processor)
     dataset = row_dataset(shown, partial(gold_text, think_noise=think_noise, seed=args.seed))
     trainer = SFTTrainer(
