@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from browser import FLAGS, require_browser
 from hypothesis import settings
 
 # A time limit for each example says more about a busy machine than about the code.
@@ -25,3 +26,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data for checks is not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium that reaches nothing but this machine."""
+    path = require_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import FLAGS, require_browser
 from PIL import Image
 
 from stvgkit.tubes import Tube
@@ -56,17 +55,6 @@ def shown_number(picture: np.ndarray) -> int:
 GOLD = Tube(np.arange(COUNT), [np.divide(corners_px(i), [WIDTH, HEIGHT] * 2) for i in range(COUNT)])
 KEYS = np.arange(6, 50, 4)
 PRED = Tube(KEYS, GOLD.at(KEYS).boxes + 0.02)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = require_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

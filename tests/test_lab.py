@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from browser import FLAGS, require_browser
 
 from stvgkit import explain_answer, format_answer, parse_answer, score_answer
 from stvgkit.cli import main
@@ -110,17 +109,6 @@ def test_the_command_says_in_one_line_what_is_wrong(
 
 
 # --- in a browser --------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = require_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

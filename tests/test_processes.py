@@ -111,7 +111,8 @@ def test_predict_asks_about_every_sample_once(data, tmp_path):
 def test_two_processes_that_share_prompts_take_the_step_of_trl(steps, case):
     import torch
 
-    stock, shared = (torch.load(steps / f"{case}-{way}.pt") for way in ("stock", "shared"))
+    files = (steps / f"{case}-{way}.pt" for way in ("stock", "shared"))
+    stock, shared = (torch.load(file, weights_only=True) for file in files)
     largest = max(change.abs().max() for change in stock.values())
     assert largest > 0 and stock.keys() == shared.keys()
     for name, change in stock.items():

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import FLAGS, require_browser
 
 NEEDED = ("sphinx", "myst_nb", "furo", "latex2mathml", "nbclient")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -34,17 +33,6 @@ def site(root, tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stderr[-3000:]
     assert "WARNING: 'myst'" not in done.stderr  # a link that leads nowhere
     return folder / "out"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = require_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
