@@ -101,8 +101,7 @@ def pay_group(
     >>> [payment.advantages[:2] for payment in pay_group(texts, gold, space, "parts")]
     [(0.0, 0.66...), (0.0, -0.66...)]
     """
-    if credit not in CREDITS:
-        raise InputError(f"unknown credit {credit!r}: use one of {', '.join(CREDITS)}")
+    check_credit(credit)
     told = [_read(text, target, space, scoring) for text in completions]
     pay = {"whole": _pay_whole, "to-go": _pay_to_go, "parts": _pay_parts}[credit]
     paid = pay(told, scale)  # (n, 3)
@@ -118,6 +117,12 @@ def pay_group(
             map(tuple, paid.tolist()), (answer.ends for answer in told), strict=True
         )
     ]
+
+
+def check_credit(credit: str) -> None:
+    """Raise `InputError` for another credit than those of `CREDITS`."""
+    if credit not in CREDITS:
+        raise InputError(f"unknown credit {credit!r}: use one of {', '.join(CREDITS)}")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ import torch
 from accelerate.utils import gather_object
 
 from stvgkit.answers import CoordinateSpace
-from stvgkit.credit import CREDITS, Payment, Scoring, pay_group
-from stvgkit.errors import InputError
+from stvgkit.credit import Payment, Scoring, check_credit, pay_group
 from stvgkit.training.shared_prompt import SharedPromptTrainer
 from stvgkit.tubes import Tube
 
@@ -24,9 +23,8 @@ class CreditTrainer(SharedPromptTrainer):
     """GRPO with `credit` "whole", "to-go" or "parts"; the rest is the base class's."""
 
     def __init__(self, *args, credit: str, scoring: Scoring, **settings) -> None:
+        check_credit(credit)
         super().__init__(*args, think=scoring.think, **settings)
-        if credit not in CREDITS:
-            raise InputError(f"unknown credit {credit!r}: use one of {', '.join(CREDITS)}")
         self.credit, self.scoring = credit, scoring
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
