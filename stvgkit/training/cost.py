@@ -17,6 +17,7 @@ from trl.kernels import chunked_logprob
 from stvgkit.errors import InputError
 from stvgkit.training import recipes
 from stvgkit.training.meter import Meter
+from stvgkit.training.rollout import cache_name
 
 GATHERED = 1e9  # DeepSpeed's stage3_max_live_parameters
 DDP, FSDP, ZERO3 = "ddp", "fsdp", "zero3"
@@ -215,7 +216,7 @@ def rollout_peak(network, meter: Meter, batch, prompt: int, rows: int) -> tuple[
         with meter, torch.no_grad():
             before = meter.peak = meter.live
             out = network(**_many(inputs, rows), use_cache=True, logits_to_keep=1)
-            layers = out.past_key_values.layers
+            layers = getattr(out, cache_name(network)).layers
             left[rows] = sum(tensor_bytes({"k": layer.keys, "v": layer.values}) for layer in layers)
         return meter.peak - before
 

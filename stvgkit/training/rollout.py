@@ -14,6 +14,7 @@ min-p. Simplified away: beams, penalties and other processors of logits; see `ca
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 
 import torch
@@ -105,7 +106,7 @@ def sample(
         ]
     )
     position = torch.tensor([prompt.next_position for prompt in prompts], device=logits.device)
-    axes = len(read[0].positions)
+    axes, named = len(read[0].positions), cache_name(model)
     warp, ends = _warpers(config, logits.device), set(_listed(config.eos_token_id))
     answers: list[list[int]] = [[] for _ in prompts]
     rows = torch.arange(len(prompts), device=logits.device)  # the answers that the batch holds
@@ -135,8 +136,8 @@ def sample(
             input_ids=tokens,
             attention_mask=attention,
             position_ids=positions.expand(axes, -1, -1) if axes > 1 else positions,
-            past_key_values=cache,
             use_cache=True,
+            **{named: cache},
         )
         logits = outputs.logits[:, -1]
     return answers
@@ -156,12 +157,19 @@ def _read(model, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, DynamicCache,
         input_ids=torch.stack([left(prompt.ids) for prompt in prompts]),
         attention_mask=attention,
         position_ids=positions if len(positions) > 1 else positions[0],
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{cache_name(model): cache},
         **join_media([prompt.media for prompt in prompts]),
     )
-    return outputs.logits[:, -1], outputs.past_key_values, attention
+    return outputs.logits[:, -1], cache, attention
+
+
+def cache_name(model) -> str:
+    """What the model's forward calls its cache: it has another name from transformers 5.24 on."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    known = inspect.signature(type(plain).forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def _warpers(config: GenerationConfig, device) -> LogitsProcessorList:
