@@ -14,7 +14,7 @@ from pathlib import Path
 import hypothesis
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from test_answers import SPACE, any_text, check_text
+from answer_texts import SPACE, any_text, check_text
 from test_readers import check_readers
 
 from stvgkit import parse_answer

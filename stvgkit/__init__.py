@@ -14,13 +14,8 @@ Span(start=5, end=6)
 Only numpy is imported here; torch, transformers, trl and av load in the modules that use them.
 """
 
-from stvgkit.answers import (
-    Answer,
-    CoordinateSpace,
-    explain_answer,
-    format_answer,
-    parse_answer,
-)
+from stvgkit.answers import Answer, CoordinateSpace, format_answer, parse_answer
+from stvgkit.faults import explain_answer
 from stvgkit.rewards import RewardBreakdown, score_answer
 from stvgkit.tubes import Span, Tube
 

@@ -29,9 +29,10 @@ from functools import partial
 
 import numpy as np
 
-from stvgkit.answers import CoordinateSpace, parse_answer, part_ends
+from stvgkit.answers import CoordinateSpace, parse_answer
 from stvgkit.boxes import Floats
 from stvgkit.errors import InputError
+from stvgkit.grammar import part_ends
 from stvgkit.rewards import REWARD_WEIGHTS, score_answer, spatial_rewards
 from stvgkit.tubes import Tube
 

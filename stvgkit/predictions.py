@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from stvgkit.answers import Answer, CoordinateSpace, Fault, find_fault, parse_answer
+from stvgkit.answers import Answer, CoordinateSpace, parse_answer
 from stvgkit.boxes import from_px
 from stvgkit.datasets import Sample, SkipReport
 from stvgkit.datasets.records import (
@@ -35,6 +35,7 @@ from stvgkit.datasets.records import (
     whole,
 )
 from stvgkit.errors import InputError
+from stvgkit.faults import Fault, find_fault
 from stvgkit.readers import read_answer
 from stvgkit.tubes import Span, Tube
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from stvgkit.answers import Fault
 from stvgkit.datasets import Sample, SkipReport, hcstvg, read_benchmark, vue_stg
 from stvgkit.datasets.sample import BINS, sample_groups
 from stvgkit.errors import InputError
+from stvgkit.faults import Fault
 from stvgkit.metrics import PROTOCOLS, sampled_grid, score_tubes
 from stvgkit.predictions import Prediction, read_completions, read_hcstvg
 

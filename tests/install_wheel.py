@@ -182,8 +182,9 @@ def inside_all() -> str:
     read = ["--benchmark", "hcstvg", "--annotations", clips / "annotations.json"]
     stvgkit("play", *read, "--videos", clips, "--out", "player.html")
     assert "data:video/mp4" in Path("player.html").read_text()
-    task, _, config = parse("sft", ["tiny-sft", "--data", "train", "--out", "sft"])
-    return f"Python {sys.version.split()[0]}, every extra: demo, player, recipe ({task.model})"
+    _, model, config = parse("sft", ["tiny-sft", "--data", "train", "--out", "sft"])
+    assert (model.model_name_or_path, config.output_dir) == ("tiny", "sft"), (model, config)
+    return f"Python {sys.version.split()[0]}, every extra: demo, player, recipe"
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from stvgkit import Answer, CoordinateSpace, Span, Tube, format_answer, score_answer
-from stvgkit.answers import part_ends
 from stvgkit.credit import CREDITS, PARTS, Payment, Scoring, pay_group
 from stvgkit.errors import InputError
+from stvgkit.grammar import part_ends
 from stvgkit.rewards import REWARD_WEIGHTS, spatial_rewards
 
 SPACE = CoordinateSpace.relative(100)

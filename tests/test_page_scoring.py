@@ -9,8 +9,9 @@ import unicodedata
 from importlib.resources import files
 
 import pytest
+from answer_texts import TOKENS
 from browser import FLAGS, require_browser
-from test_answers import ACCEPTED, BROKEN, INCONSISTENT, KNOWN, LONG, RELATIVE, TOKENS
+from test_answers import ACCEPTED, BROKEN, INCONSISTENT, KNOWN, LONG, RELATIVE
 
 from stvgkit import (
     CoordinateSpace,

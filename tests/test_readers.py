@@ -8,9 +8,10 @@ import math
 
 import numpy as np
 import pytest
+from answer_texts import FIGURE_2, SPACE, any_text, well_formed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_answers import FIGURE_2, LONG, SPACE, any_text, well_formed
+from test_answers import LONG
 
 from stvgkit import Answer, CoordinateSpace, Span, Tube, format_answer, parse_answer
 from stvgkit.cli import main

@@ -7,9 +7,9 @@ import pytest
 import torch
 from trl import GRPOConfig
 
-from stvgkit.answers import can_continue
 from stvgkit.datasets import read_prepared
 from stvgkit.datasets.shapes import write_shapes
+from stvgkit.grammar import can_continue
 from stvgkit.rewards import REWARDS
 from stvgkit.rows import gold_text, plan_row
 from stvgkit.training import rollout

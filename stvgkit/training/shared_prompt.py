@@ -26,7 +26,7 @@ from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
-from stvgkit.answers import can_continue
+from stvgkit.grammar import can_continue
 from stvgkit.training.inputs import filled, model_inputs
 from stvgkit.training.packing import Prompt, pack, runs
 from stvgkit.training.rollout import can_sample, sample

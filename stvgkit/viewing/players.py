@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from stvgkit.answers import Answer, CoordinateSpace, explain_answer
+from stvgkit.answers import Answer, CoordinateSpace
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
+from stvgkit.faults import explain_answer
 from stvgkit.files import replacing
 from stvgkit.predictions import Prediction
 from stvgkit.readers import read_answer

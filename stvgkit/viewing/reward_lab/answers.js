@@ -1,4 +1,5 @@
-// stvgkit/answers.py for pages: the answer's text, and the space its numbers live in.
+// The answer's text, and the space its numbers live in, for pages: what stvgkit/grammar.py,
+// answers.py and faults.py do.
 //
 // An answer is {span: [start, end], think, pred, consistent}. A tube, such as `think`, is
 // {frames: [5, 6], boxes: [[x1, y1, x2, y2], ...]} with boxes relative to the frame. A space is its

@@ -11,10 +11,11 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from stvgkit.answers import explain_answer, parse_answer
+from stvgkit.answers import parse_answer
 from stvgkit.credit import CREDITS, PARTS, Payment, Scoring, pay_group
 from stvgkit.datasets.sample import Sample
 from stvgkit.errors import InputError
+from stvgkit.faults import explain_answer
 from stvgkit.rows import ClipFormat
 from stvgkit.viewing.players import show_player
 from stvgkit.viewing.shown import STYLE, ShownClip, bar, legend
