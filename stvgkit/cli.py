@@ -24,19 +24,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stvgkit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (
-        add_demo,
-        add_prepare,
-        add_sft,
-        add_grpo,
-        add_predict,
-        add_plan,
-        add_score,
-        add_info,
-        add_play,
-        add_lab,
-    ):
-        add(commands)
+    add_demo(commands)
+    add_prepare(commands)
+    add_sft(commands)
+    add_grpo(commands)
+    add_predict(commands)
+    add_plan(commands)
+    add_score(commands)
+    add_info(commands)
+    add_play(commands)
+    add_lab(commands)
     return parser
 
 
@@ -122,6 +119,34 @@ def _say(text: str) -> None:
         print(text)
 
 
+def _add_benchmark(command, benchmarks: Sequence[str], *, required: bool) -> None:
+    """The options that name annotations."""
+    command.add_argument("--benchmark", required=required, choices=benchmarks, help="which one")
+    command.add_argument(
+        "--annotations", required=required, type=Path, help="its file; for vue-stg, its folder"
+    )
+    command.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
+
+
+def _add_sample(command) -> None:
+    """The options that name one sample; `_sample` reads them."""
+    from stvgkit.datasets import BENCHMARKS
+
+    _add_benchmark(command, BENCHMARKS, required=False)
+    command.add_argument("--id", help="which sample; the first where none is named")
+    command.add_argument("--video", type=Path, help="the video file")
+    command.add_argument("--videos", type=Path, help="folder of the benchmark's videos")
+
+
+def _sample(args):
+    from stvgkit.viewing.play import find_sample
+
+    if not (args.annotations and args.benchmark):
+        raise InputError("--annotations and --benchmark go together: give both or neither")
+    where = {"video": args.video, "videos": args.videos, "boxes": args.boxes}
+    return find_sample(args.benchmark, args.annotations, args.id, **where)
+
+
 def _beside(target):
     """Where to talk about a file: not on standard output where the file itself goes there."""
     from stvgkit.files import is_stdout
@@ -152,17 +177,11 @@ def add_prepare(commands) -> None:
         description="Read a benchmark's annotations, check every video, and write samples.jsonl "
         "and report.json, which counts and lists by reason what was skipped or changed.",
     )
-    prepare.add_argument(
-        "--benchmark", required=True, choices=["hcstvg", "vidstg", "vue-stg"], help="which one"
-    )
-    prepare.add_argument(
-        "--annotations", type=Path, required=True, help="its file; for vue-stg, its folder"
-    )
+    _add_benchmark(prepare, ["hcstvg", "vidstg", "vue-stg"], required=True)
     prepare.add_argument(
         "--videos", type=Path, help="folder, searched to the end; without it no video is checked"
     )
     prepare.add_argument("--out", type=Path, required=True, help="folder to write")
-    prepare.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
     prepare.add_argument(
         "--check",
         choices=["shown", "full"],
@@ -227,16 +246,12 @@ def add_score(commands) -> None:
         description="Predictions: the .jsonl of stvgkit predict, HC-STVG's official .json, or "
         "VUE-STG's .csv. A missing or unparsable prediction scores 0.",
     )
-    score.add_argument("--benchmark", required=True, choices=BENCHMARKS, help="which one")
-    score.add_argument(
-        "--annotations", type=Path, required=True, help="its file; for vue-stg, its folder"
-    )
+    _add_benchmark(score, BENCHMARKS, required=True)
     score.add_argument("--predictions", type=Path, required=True, help="file to score")
     score.add_argument(
         "--protocol", choices=PROTOCOLS, help="how to count; default, or vue-stg on vue-stg"
     )
     score.add_argument("--reader", choices=READERS, help="who reads the answers; strict")
-    score.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
     score.add_argument("--json", type=Path, metavar="FILE", help="write the scores here as well")
     score.set_defaults(run=run_score)
 
@@ -286,7 +301,6 @@ def run_info(args) -> None:
 
 
 def add_play(commands) -> None:
-    from stvgkit.datasets import BENCHMARKS
     from stvgkit.readers import READERS
 
     play = commands.add_parser(
@@ -295,17 +309,12 @@ def add_play(commands) -> None:
         description="Either --video with --answer, or --benchmark with --annotations and --id; "
         "the page is one file that plays anywhere and asks for nothing.",
     )
-    play.add_argument("--video", type=Path, help="the video file")
+    _add_sample(play)
     play.add_argument("--query", help="the sentence to show above it")
     play.add_argument("--answer", type=Path, help="text file with a model's answer")
     play.add_argument("--space", default="0-1000", help="the answer's numbers: 0-1000 or 640x360")
     play.add_argument("--reader", choices=READERS, default="strict", help="who reads the answers")
     play.add_argument("--fps", type=float, default=2.0, help="frames a second the model was shown")
-    play.add_argument("--benchmark", choices=BENCHMARKS, help="which one")
-    play.add_argument("--annotations", type=Path, help="its file; for vue-stg, its folder")
-    play.add_argument("--id", help="which sample; the first where none is named")
-    play.add_argument("--videos", type=Path, help="folder of the benchmark's videos")
-    play.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
     play.add_argument(
         "--predictions",
         action="append",
@@ -328,19 +337,8 @@ def run_play(args) -> None:
     check_target(args.out)
     options = {"query": args.query, "budget_mb": args.budget_mb, "reader": args.reader}
     options["seconds"] = args.window
-    if args.annotations:
-        if not args.benchmark:
-            raise InputError("--annotations needs --benchmark, which says how to read them")
-        player = play_sample(
-            args.benchmark,
-            args.annotations,
-            args.id,
-            video=args.video,
-            videos=args.videos,
-            boxes=args.boxes,
-            predictions=args.predictions,
-            **options,
-        )
+    if args.annotations or args.benchmark:
+        player = play_sample(_sample(args), args.benchmark, args.predictions, **options)
     elif args.video:
         if args.predictions:
             raise InputError("--predictions needs --annotations: they say which sample is meant")
@@ -354,20 +352,13 @@ def run_play(args) -> None:
 
 
 def add_lab(commands) -> None:
-    from stvgkit.datasets import BENCHMARKS
-
     lab = commands.add_parser(
         "lab",
         help="write a page in which an answer is bent by hand and the rewards follow",
         description="Without options, a sample clip that comes with the repository. The page is "
         "one file that works anywhere and asks for nothing.",
     )
-    lab.add_argument("--benchmark", choices=BENCHMARKS, help="which one")
-    lab.add_argument("--annotations", type=Path, help="its file; for vue-stg, its folder")
-    lab.add_argument("--id", help="which sample; the first where none is named")
-    lab.add_argument("--video", type=Path, help="the sample's video file")
-    lab.add_argument("--videos", type=Path, help="folder of the benchmark's videos")
-    lab.add_argument("--boxes", type=Path, help="vidstg: folder of VidOR's JSON files")
+    _add_sample(lab)
     lab.add_argument("--answer", type=Path, help="text file with the answer to start from")
     lab.add_argument("--space", default="0-1000", help="the answer's numbers: 0-1000 or 640x360")
     lab.add_argument("--out", type=Path, default=Path("lab.html"), help="the page to write")
@@ -380,26 +371,13 @@ def run_lab(args) -> None:
     from stvgkit.viewing.play import lab_of_sample
 
     check_target(args.out)
-    if bool(args.annotations) != bool(args.benchmark):
-        raise InputError("--annotations and --benchmark go together: give both or neither")
-    if args.video and not args.annotations:
-        raise InputError("--video needs --annotations and --benchmark: a reward needs gold boxes")
-    if not args.annotations:
-        folder = data_samples() / "opencv"
-        args.benchmark, args.annotations, args.videos = (
-            "hcstvg",
-            folder / "annotations.json",
-            folder,
-        )
-    lab = lab_of_sample(
-        args.benchmark,
-        args.annotations,
-        args.id,
-        video=args.video,
-        videos=args.videos,
-        boxes=args.boxes,
-        answer=args.answer,
-        space=args.space,
-    )
+    if not (args.annotations or args.benchmark):
+        if args.video:
+            raise InputError(
+                "--video needs --annotations and --benchmark: a reward needs gold boxes"
+            )
+        args.benchmark, args.videos = "hcstvg", data_samples() / "opencv"
+        args.annotations = args.videos / "annotations.json"
+    lab = lab_of_sample(_sample(args), args.answer, args.space)
     lab.save(args.out)
     print(f"{args.out}: {lab!r}", file=_beside(args.out))

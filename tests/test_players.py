@@ -349,6 +349,7 @@ def test_play_writes_a_page_with_every_prediction(sample, tmp_path, capsys):
         (["--video", "CLIP", "--answer", "CLIP", "--space", "0-x"], "coordinate space"),
         (["--video", "CLIP", "--predictions", "p.jsonl"], "--annotations"),
         (["--annotations", "ANN"], "--benchmark"),
+        (["--video", "CLIP", "--benchmark", "prepared"], "--annotations"),
         (["--benchmark", "prepared", "--annotations", "ANN", "--id", "q"], "no sample with id 'q'"),
         (["--benchmark", "prepared", "--annotations", "ANN", "--predictions", "x.csv"], "x.csv"),
     ],

@@ -51,7 +51,7 @@ def play_answer(
     return show_player(video, query=query, answers={"": line}, **options)
 
 
-def play_sample(
+def find_sample(
     benchmark: str,
     annotations: Path,
     name: str | None,
@@ -59,7 +59,19 @@ def play_sample(
     video: Path | None = None,
     videos: Path | None = None,
     boxes: Path | None = None,
+) -> Sample:
+    """The sample with this id, the first where none is named, on `video` where one is given."""
+    report = SkipReport()
+    samples = read_benchmark(benchmark, annotations, videos, report, boxes=boxes)
+    sample = _named_or_first(samples, name, report)
+    return sample if video is None else replace(sample, video=video)
+
+
+def play_sample(
+    sample: Sample,
+    benchmark: str,
     predictions: Iterable[str] = (),
+    *,
     reader: str = "strict",
     seconds: str | None = None,
     **options: Any,
@@ -69,15 +81,13 @@ def play_sample(
     Each of `predictions` is a path or NAME=PATH; the name, by default the file's, is shown.
     `seconds`, as `12-34.5`, is the part of the video to show.
     """
-    report = SkipReport()
-    sample = _sample(benchmark, annotations, name, report, video, videos, boxes)
     preds, answers = {}, {}
     for argument in predictions:
         label, path = _named(argument)
         if path.suffix == ".jsonl":
             answers[label] = _line(path, sample, reader)
         else:
-            preds[label] = _prediction(path, benchmark, sample, report)
+            preds[label] = _prediction(path, benchmark, sample)
     options["window"] = _window(sample.video, seconds)
     return show_player(sample, pred=preds, answers=answers, reader=reader, **options)
 
@@ -100,39 +110,13 @@ def _window(video: Path | None, seconds: str | None) -> Span | None:
     return Span(*map(int, info.frames_at([start, end])))
 
 
-def lab_of_sample(
-    benchmark: str,
-    annotations: Path,
-    name: str | None,
-    *,
-    video: Path | None = None,
-    videos: Path | None = None,
-    boxes: Path | None = None,
-    answer: Path | None = None,
-    space: str = "0-1000",
-) -> RewardLab:
-    """The reward lab of one sample of a benchmark, with the answer in a text file to start from."""
-    sample = _sample(benchmark, annotations, name, SkipReport(), video, videos, boxes)
+def lab_of_sample(sample: Sample, answer: Path | None, space: str) -> RewardLab:
+    """The reward lab of one sample, with the answer in a text file to start from."""
     text = None if answer is None else read_text(answer).strip()
     return reward_lab(sample, text, replace(LAB_FORMAT, space=space))
 
 
-def _sample(
-    benchmark: str,
-    annotations: Path,
-    name: str | None,
-    report: SkipReport,
-    video: Path | None,
-    videos: Path | None,
-    boxes: Path | None,
-) -> Sample:
-    """The sample with this id, the first where none is named, on `video` where one is given."""
-    samples = read_benchmark(benchmark, annotations, videos, report, boxes=boxes)
-    sample = _find(samples, name, report)
-    return sample if video is None else replace(sample, video=video)
-
-
-def _find(samples: Iterator[Sample], name: str | None, report: SkipReport) -> Sample:
+def _named_or_first(samples: Iterator[Sample], name: str | None, report: SkipReport) -> Sample:
     names: list[str] = []
     for sample in samples:
         if sample.id == name or (name is None and not names):
@@ -159,7 +143,8 @@ def _line(path: Path, sample: Sample, reader: str) -> dict[str, Any]:
     return next(record for record in records if record["id"] == sample.id)
 
 
-def _prediction(path: Path, benchmark: str, sample: Sample, report: SkipReport) -> Prediction:
+def _prediction(path: Path, benchmark: str, sample: Sample) -> Prediction:
+    report = SkipReport()  # nothing is said of what the file holds for other samples
     if benchmark == "hcstvg" and path.suffix == ".json":
         found = read_hcstvg(path, [sample], report)
     elif benchmark == "vue-stg" and path.suffix == ".csv":
