@@ -7,7 +7,8 @@ think boxes, R_spa(pred) and R_k the final boxes. Three ways to pay (`CREDITS`):
     whole    every token gets (R - mean) / std, as in the paper (Eq. 11)
     to-go    a token gets the same, less what was settled before it was written: R_t is settled
              behind </time>, R_spa(think) behind </think_bbox>. What is taken away depends on
-             earlier tokens alone, so the expected gradient stays, and its noise falls
+             earlier tokens alone, so the expected gradient stays. Its noise falls, unless what is
+             settled and what follows pull against each other (lesson 05, section 8)
     parts    a token is paid for its own part only, and for the form
 
 For "parts", with z(x) = (x - mean) / (std + 0.1) over the answers of the group that parse, 0 for
