@@ -381,10 +381,6 @@ curves(runs)
 #
 # - **whole**: every token is paid for $R$;
 # - **to-go**: the time tokens are paid for $R$, and the box tokens for $R - R_t$.
-#
-# The policy is so small that nothing has to be sampled. All 6,561 answers can be listed, each with its
-# probability. So the mean of the gradient and its variance are exact. Its variance is the noise of
-# training. In place of a group's mean we take the mean over all answers, and leave out $\sigma$.
 
 # %%
 every = torch.cartesian_prod(*[torch.arange(9)] * 4)  # (6561, 4)
@@ -396,7 +392,12 @@ whole = total[:, None] - 0 * is_box  # (6561, 4): what each token of each answer
 to_go = total[:, None] - time[:, None] * is_box
 chosen = torch.nn.functional.one_hot(every, 9)  # (6561, 4, 9)
 
+# %% [markdown]
+# The policy is so small that nothing has to be sampled. The cell lists all 6,561 answers. With the
+# probability of each, the mean of the gradient and its variance are exact. The variance is the noise of
+# training. In place of a group's mean we take the mean over all answers, and leave out $\sigma$.
 
+# %%
 def moments(theta, paid):
     """Mean (4, 9) of one answer's gradient, and its total variance, over all answers."""
     table = theta.softmax(-1)
@@ -427,6 +428,8 @@ for k in knowledge:
         f"variance {var_whole:.2f} whole, {var_to_go:.2f} to-go ({change[-1]:+.1%})"
     )
     assert apart < 1e-12
+
+# %%
 assert change[0] > 0.1 and max(change[3:]) < 0
 figure = go.Figure(layout={"template": "plotly_white", "height": 330, "margin": {"t": 20}})
 figure.add_scatter(x=knowledge, y=change, mode="lines+markers")
@@ -443,8 +446,7 @@ figure.update_yaxes(title="variance, to-go against whole", tickformat="+.0%")
 # $R_s$ than it earns in $R_t$. The two rewards pull against each other, and in the whole sum a part of
 # their noise cancels. Taking $R_t$ away leaves the larger part alone.
 #
-# For a real run this means: to-go leaves the mean alone, and can help after a start by imitation. Do not
-# expect it to help a model that cannot find the boxes yet.
+# So to-go can help after a start by imitation. Do not expect it to help a model that cannot find the boxes.
 #
 # ## Exercises
 #
