@@ -1,14 +1,11 @@
-"""One prompt and all of its answers in one sequence, so that the prompt is read once.
+"""Prompts and all of their answers in one sequence, so that each prompt is read once.
 
-    prompt without its last token | last token, answer 1 | last token, answer 2 | ...
+    prompt without its last token | last token, answer 1 | last token, answer 2 | ... next prompt
 
-Each answer sees the prompt and itself, and not the answers beside it: a mask of four dimensions
-says so. Its positions go on where the prompt's end, as if it stood behind the prompt alone. The
-prompt's last token, which predicts an answer's first, is repeated before each answer: then every
-token is predicted by the one before it, which is what TRL's fused head expects.
-
-Simplified away: attention over the whole square of the sequence is computed and masked, though
-answers need none of each other's part.
+Each answer sees its prompt and itself, and not the answers beside it: see `shared_attention`. Its
+positions go on where the prompt's end, as if it stood behind the prompt alone. The prompt's last
+token, which predicts an answer's first, is repeated before each answer: then every token is
+predicted by the one before it, which is what TRL's fused head expects. There are no pads.
 """
 
 from __future__ import annotations
@@ -19,6 +16,8 @@ from functools import cached_property
 
 import torch
 from torch.nn.functional import pad
+
+from stvgkit.training.shared_attention import PackedGroup, PackedLayout, layout_inputs
 
 # What the processor returns about a prompt's tokens; positions follow from it.
 POSITION_FIELDS = ("mm_token_type_ids", "image_grid_thw", "video_grid_thw", "second_per_grid_ts")
@@ -60,31 +59,25 @@ class Prompt:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Some prompts with their answers, a packed sequence each, padded on the right, `(G, L)`."""
+    """Some prompts with their answers in one sequence of `L` tokens, a batch of one."""
 
-    ids: torch.Tensor  # (G, L)
-    labels: torch.Tensor  # (G, L): the answers' tokens, -100 elsewhere
-    positions: torch.Tensor  # (A, G, L)
-    mask: torch.Tensor  # (G, 1, L, L) bool: who sees whom
+    ids: torch.Tensor  # (1, L)
+    labels: torch.Tensor  # (1, L): the answers' tokens, -100 elsewhere
+    positions: torch.Tensor  # (A, 1, L)
+    layout: PackedLayout  # who sees whom
     media: dict[str, torch.Tensor]
 
-    def model_inputs(self, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
-        """Arguments of the model's forward; with `dtype` the mask is added to the scores."""
-        mask = self.mask
-        if dtype is not None:
-            mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(
-                ~mask, torch.finfo(dtype).min
-            )
-        positions = self.positions if len(self.positions) > 1 else self.positions[0]
+    def model_inputs(self) -> dict:
+        """Arguments of the model's forward."""
         return {
             "input_ids": self.ids,
-            "attention_mask": mask,
-            "position_ids": positions,
+            "position_ids": self.positions if len(self.positions) > 1 else self.positions[0],
+            **layout_inputs(self.layout, self.ids.device),
             **self.media,
         }
 
     def unpack(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Values of all tokens but each first, `(G, L - 1)`, at their places in `mask` `(B, T)`."""
+        """Values of all tokens but the first, `(1, L - 1)`, at their places in `mask` `(B, T)`."""
         told = values[self.labels[:, 1:] != -100]
         return values.new_zeros(mask.shape).masked_scatter(mask, told)
 
@@ -95,21 +88,19 @@ def pack(prompts: Sequence[Prompt], completions: torch.Tensor, mask: torch.Tenso
     Answers that follow one another and have the very same prompt share it. `mask`, `(B, T)` bool,
     is where an answer has tokens.
     """
-    groups = list(runs(prompts))
-    rows = [_pack_group(prompts[group[0]], completions, mask, group) for group in groups]
-    longest = max(len(row[0]) for row in rows)
-    ids, labels, positions, owners = zip(*rows, strict=True)
-    owner = _stack(owners, longest, -1)  # (G, L): 0 the prompt, k answer k, -1 nothing
-    places = torch.arange(longest, device=owner.device)
-    earlier = places[:, None] >= places  # (L, L)
-    same = (owner[:, None, :] == owner[:, :, None]) | (owner[:, None, :] == 0)
-    sees = earlier & same  # what pads sees pads alone, which nobody reads
+    groups = runs(prompts)
+    firsts = [prompts[group[0]] for group in groups]
+    parts = [
+        _pack_group(prompt, [completions[row][mask[row]] for row in group])
+        for prompt, group in zip(firsts, groups, strict=True)
+    ]
+    ids, labels, positions, packed = zip(*parts, strict=True)
     return Packed(
-        _stack(ids, longest, 0),
-        _stack(labels, longest, -100),
-        torch.stack([pad(row, (0, longest - row.shape[1])) for row in positions], dim=1),
-        sees[:, None],
-        join_media([prompts[group[0]].media for group in groups]),
+        torch.cat(ids)[None],
+        torch.cat(labels)[None],
+        torch.cat(positions, dim=1)[:, None],
+        PackedLayout(packed, completions.device),
+        join_media([prompt.media for prompt in firsts]),
     )
 
 
@@ -128,25 +119,17 @@ def runs(prompts: Sequence[Prompt]) -> list[list[int]]:
     return found
 
 
-def _pack_group(prompt: Prompt, completions, mask, rows) -> tuple[torch.Tensor, ...]:
-    answers = [completions[row][mask[row]] for row in rows]
-    last = prompt.ids[-1:]
-    ids = torch.cat([prompt.ids[:-1], *(part for answer in answers for part in (last, answer))])
-    lengths = torch.tensor([1 + len(answer) for answer in answers])
-    labels, owner = torch.full_like(ids, -100), torch.zeros_like(ids)
-    positions = [prompt.positions[:, :-1]]
-    start = len(prompt.ids) - 1
-    for number, (answer, length) in enumerate(zip(answers, lengths.tolist(), strict=True), 1):
-        labels[start + 1 : start + length] = answer
-        owner[start : start + length] = number
-        behind = prompt.next_position + torch.arange(length - 1, device=ids.device)
+def _pack_group(prompt: Prompt, answers: Sequence[torch.Tensor]) -> tuple:
+    """Ids, labels, positions on each axis, and lengths of a prompt with its answers behind it."""
+    before, last = prompt.ids[:-1], prompt.ids[-1:]
+    ids, labels, positions = [before], [torch.full_like(before, -100)], [prompt.positions[:, :-1]]
+    for answer in answers:
+        behind = prompt.next_position + torch.arange(len(answer), device=answer.device)
+        ids += [last, answer]
+        labels += [torch.full_like(last, -100), answer]
         positions += [prompt.positions[:, -1:], behind.expand(len(prompt.positions), -1)]
-        start += length
-    return ids, labels, torch.cat(positions, dim=1), owner
-
-
-def _stack(rows: Sequence[torch.Tensor], length: int, value: int) -> torch.Tensor:
-    return torch.stack([pad(row, (0, length - len(row)), value=value) for row in rows])
+    lengths = PackedGroup(len(before), tuple(1 + len(answer) for answer in answers))
+    return torch.cat(ids), torch.cat(labels), torch.cat(positions, dim=1), lengths
 
 
 def join_media(media: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -3,8 +3,9 @@
 `generate` of transformers would encode the frames and read the prompt once for every answer, and
 would go on with all answers until the longest has ended. Here
 
-- each prompt is read once, and the rows of its cache are repeated for its answers;
-- keys and values are written into buffers that are long enough, not joined anew at each token;
+- each prompt is read once, and its cache is kept once for all of its answers (`CachedLayout`);
+- an answer's keys and values are written into buffers, not joined anew at each token;
+- an adapter of 32 bits is added into the weights meanwhile (`merged`);
 - an answer that has ended leaves the batch; so does one that cannot become a valid answer any
   more, if `hopeless` says so. Nothing that follows could change its rewards, which are all 0.
 
@@ -15,9 +16,11 @@ min-p. Simplified away: beams, penalties and other processors of logits; see `ca
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn.functional import pad
 from transformers import (
     Cache,
@@ -33,9 +36,11 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer
 
 from stvgkit.training.packing import Prompt, join_media, runs
+from stvgkit.training.shared_attention import CachedLayout, layout_inputs
 
 ROOM = 128  # tokens by which a buffer grows
 CROWD = 0.8  # rows are taken out of the buffers when this share of them, or less, goes on
+GLANCE = 8  # tokens after which an answer is looked at; it is cut where it became hopeless
 
 # The settings of a generation that are honoured here; any other has to be at its default.
 SETTINGS = {
@@ -56,13 +61,12 @@ def can_sample(config: GenerationConfig) -> bool:
 class BufferLayer(DynamicLayer):
     """Keys and values of one layer in buffers `(rows, heads, room, size)`, filled from the left."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        super().__init__()
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self.length = keys.shape[-2]
-        self.keys, self.values = keys, values
+    length = 0
 
     def update(self, key_states, value_states, *args, **kwargs):
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
         end = self.length + key_states.shape[-2]
         if end > self.keys.shape[-2]:
             self.keys, self.values = (pad(x, (0, 0, 0, ROOM)) for x in (self.keys, self.values))
@@ -76,7 +80,8 @@ class BufferLayer(DynamicLayer):
 
     def keep(self, rows: torch.Tensor) -> None:
         """Leave these rows alone."""
-        self.keys, self.values = self.keys[rows], self.values[rows]
+        if self.is_initialized:
+            self.keys, self.values = self.keys[rows], self.values[rows]
 
 
 @torch.no_grad()
@@ -88,59 +93,64 @@ def sample(
 ) -> list[list[int]]:
     """One answer for each entry of `prompts` as token numbers, its end token with it.
 
-    Entries that follow one another and are the very same prompt share the work. `hopeless` is
-    asked after each token of an answer, and ends the answer there where it says so.
+    Entries that follow one another and are the very same prompt share the work. An answer ends
+    with the first token of which `hopeless` says that nothing behind it can help.
     """
-    groups = list(runs(prompts))
+    groups = runs(prompts)
     read = [prompts[group[0]] for group in groups]
-    repeats = torch.tensor([len(group) for group in groups], device=read[0].ids.device)
-    logits, cache, attention = _read(model, read)  # (G, V), -, (G, P)
-    logits, attention = (
-        logits.repeat_interleave(repeats, 0),
-        attention.repeat_interleave(repeats, 0),
-    )
-    cache = Cache(
-        layers=[
-            BufferLayer(*(x.repeat_interleave(repeats, 0) for x in (layer.keys, layer.values)))
-            for layer in cache.layers
-        ]
-    )
+    logits, cache, real = _read(model, read)  # (G, V), -, (G, P)
+    owners = [number for number, group in enumerate(groups) for _ in group]
+    owner = torch.tensor(owners, device=logits.device)
+    logits = logits[owner]
+    layers = cache.layers
+    layout = CachedLayout([x.keys for x in layers], [x.values for x in layers], real, owner)
+    cache = Cache(layers=[BufferLayer() for _ in layers])
     position = torch.tensor([prompt.next_position for prompt in prompts], device=logits.device)
     axes, named = len(read[0].positions), cache_name(model)
     warp, ends = _warpers(config, logits.device), set(_listed(config.eos_token_id))
     answers: list[list[int]] = [[] for _ in prompts]
-    rows = torch.arange(len(prompts), device=logits.device)  # the answers that the batch holds
-    going = torch.ones(len(prompts), dtype=torch.bool, device=logits.device)
+    rows, going = list(range(len(prompts))), [True] * len(prompts)  # what the batch holds
     for step in range(config.max_new_tokens):
         chances = warp(None, logits.float()).softmax(-1)
         tokens = torch.multinomial(chances, 1)  # (rows, 1)
-        for place, (row, token) in enumerate(
-            zip(rows.tolist(), tokens[:, 0].tolist(), strict=True)
-        ):
+        last = step + 1 == config.max_new_tokens
+        for place, token in enumerate(tokens[:, 0].tolist()):
             if going[place]:
-                answers[row].append(token)
-                over = token in ends or (hopeless is not None and hopeless(answers[row]))
-                going[place] = not over
-        if not going.any() or step + 1 == config.max_new_tokens:
+                answer = answers[rows[place]]
+                answer.append(token)
+                ended = last or token in ends
+                if hopeless and (ended or len(answer) % GLANCE == 0):
+                    ended |= _cut(answer, hopeless)
+                going[place] = not ended
+        if not any(going):
             break
-        if going.float().mean() <= CROWD:
-            kept = going.nonzero()[:, 0]
-            rows, tokens, position, attention, going = (
-                x[kept] for x in (rows, tokens, position, attention, going)
-            )
+        if sum(going) <= CROWD * len(going):
+            places = [place for place, goes in enumerate(going) if goes]
+            rows, going = [rows[place] for place in places], [True] * len(places)
+            kept = torch.tensor(places, device=logits.device)
+            tokens, position = tokens[kept], position[kept]
+            layout.keep(kept)
             for layer in cache.layers:
                 layer.keep(kept)
-        attention = pad(attention, (0, 1), value=1)
         positions = (position + step)[:, None]  # (rows, 1)
         outputs = model(
             input_ids=tokens,
-            attention_mask=attention,
             position_ids=positions.expand(axes, -1, -1) if axes > 1 else positions,
             use_cache=True,
+            **layout_inputs(layout, tokens.device),
             **{named: cache},
         )
         logits = outputs.logits[:, -1]
     return answers
+
+
+def _cut(answer: list[int], hopeless: Callable[[list[int]], bool]) -> bool:
+    """Cut a hopeless answer behind the token that made it so; returns whether it is one."""
+    if not hopeless(answer):
+        return False
+    while hopeless(answer[:-1]):
+        del answer[-1]
+    return True
 
 
 def _read(model, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
@@ -162,7 +172,29 @@ def _read(model, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, DynamicCache,
         **{cache_name(model): cache},
         **join_media([prompt.media for prompt in prompts]),
     )
-    return outputs.logits[:, -1], cache, attention
+    return outputs.logits[:, -1], cache, attention.bool()
+
+
+@contextmanager
+def merged(model) -> Iterator[None]:
+    """Hold an adapter's part in the weights, so that no layer is computed twice.
+
+    Afterwards the weights are what they were, bit by bit. In 16 bits or fewer a sum would lose the
+    adapter's small part, so there it stays apart.
+    """
+    layers = [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
+    weights = [layer.get_base_layer().weight for layer in layers]
+    if not weights or any(weight.dtype != torch.float32 for weight in weights):
+        yield
+        return
+    before = [weight.data.clone() for weight in weights]
+    model.merge_adapter()
+    try:
+        yield
+    finally:
+        model.unmerge_adapter()
+        for weight, values in zip(weights, before, strict=True):
+            weight.data.copy_(values)
 
 
 def cache_name(model) -> str:

@@ -20,6 +20,7 @@ its rewards are 0 whatever follows, so what follows would only be noise in the g
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 
 import torch
 from trl import GRPOTrainer
@@ -29,7 +30,9 @@ from trl.trainer.utils import split_tensor_dict
 from stvgkit.grammar import can_continue
 from stvgkit.training.inputs import filled, model_inputs
 from stvgkit.training.packing import Prompt, pack, runs
-from stvgkit.training.rollout import can_sample, sample
+from stvgkit.training.rollout import can_sample, merged, sample
+from stvgkit.training.shared_attention import NAME as SHARED
+from stvgkit.training.shared_attention import take_layouts
 
 
 class SharedPromptTrainer(GRPOTrainer):
@@ -53,6 +56,9 @@ class SharedPromptTrainer(GRPOTrainer):
         if reason:
             warnings.warn(f"prompts are not shared in their groups: {reason}", stacklevel=2)
         self.share_prompt = share_prompt and not reason
+        if self.share_prompt:
+            for scored in filter(None, (self.model, self.ref_model)):
+                take_layouts(self.accelerator.unwrap_model(scored))
         self._prompts: list[Prompt] = []  # of each answer at hand
         self._images: list | None = None
         self._videos: dict = {}  # the examples whose frames are a video, of which TRL knows nothing
@@ -64,8 +70,8 @@ class SharedPromptTrainer(GRPOTrainer):
         layers = getattr(model.config.get_text_config(), "layer_types", None) or []
         if self.tools or self.environment_factories is not None or self.rollout_func is not None:
             return "tools, environments and rollout functions have ways of their own"
-        if attention not in ("sdpa", "eager"):
-            return f"attention {attention!r} takes no mask of its own: use sdpa"
+        if attention not in ("sdpa", SHARED) or not model._supports_attention_backend:
+            return f"attention {attention!r} of this model cannot be shared: use sdpa"
         if any(layer != "full_attention" for layer in layers):
             return "some layers of this model do not see the whole sequence"
         if not self.use_vllm and not can_sample(self.generation_config):
@@ -131,11 +137,16 @@ class SharedPromptTrainer(GRPOTrainer):
                 gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             ) as model,
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            nullcontext() if self._is_split() else merged(model),
         ):
             hopeless = self._hopeless if self.stop_broken else None
             answers = sample(model, self._prompts, self.generation_config, hopeless)
         self._count_stopped(answers)
         return answers, None
+
+    def _is_split(self) -> bool:
+        """Whether each process holds a part of the weights."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def _count_stopped(self, answers: list[list[int]]) -> None:
         """Log the share of answers that were stopped; they are not cut off at the length limit."""
@@ -208,7 +219,7 @@ class SharedPromptTrainer(GRPOTrainer):
             packed = pack(self._prompts[part], completions[part], mask[part])
             with self.accelerator.autocast():
                 outputs = model(
-                    **packed.model_inputs(self._mask_dtype(model)),
+                    **packed.model_inputs(),
                     labels=packed.labels,
                     fused_lm_head=True,
                 )
@@ -217,8 +228,3 @@ class SharedPromptTrainer(GRPOTrainer):
             start += most
         logps, entropies = zip(*chunks, strict=True)
         return torch.cat(logps), None if entropies[0] is None else torch.cat(entropies), None
-
-    def _mask_dtype(self, model) -> torch.dtype | None:
-        """Plain attention adds its mask to the scores; SDPA takes it as it is."""
-        config = self.accelerator.unwrap_model(model).config.get_text_config()
-        return next(model.parameters()).dtype if config._attn_implementation == "eager" else None
