@@ -36,7 +36,7 @@ test-colab: $(VENV)/.installed  ## every lesson as Colab runs it: installs gigab
 	$(PY) tests/install_colab.py
 
 site: $(VENV)/.installed  ## lessons with their outputs, docs and API pages, to open from disk
-	$(PY) docs/site/make_site.py --out site
+	$(PY) docs/site/make_site.py --out site $(if $(FULL),--full)
 
 lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """How fast the player and the reward lab are, and how far the boxes lag behind the picture.
 
-    python benchmarks/player.py [--video CLIP.mp4] [--halts 500] [--json out/player.json]
+    python benchmarks/player.py [--lab] [--video CLIP.mp4] [--halts 500] [--json out/player.json]
 
 Without --video, a generated 20-second clip of 640x360 pixels stands in. Needs Chromium. On a busy
 machine the times grow; `processor` figures count processor time and stay. `screen` halts a clip in
@@ -252,6 +252,8 @@ def spin() -> None:
         pass
 
 
+DRAGS = 7
+
 # A drag of 200 moves: the time in the page's script for each, and to the frame that shows it.
 DRAG = """() => new Promise((done) => {
   const hand = document.querySelector('.hand.pred'), box = hand.getBoundingClientRect();
@@ -288,19 +290,23 @@ def measure_lab(browser, folder: Path) -> dict:
     made = time.perf_counter() - start
     path = folder / "lab.html"
     path.write_text(document, encoding="utf-8")
-    page = browser.new_page(viewport={"width": 1000, "height": 800})
-    page.goto(path.as_uri())
-    times = page.evaluate(DRAG)
-    page.close()
-    return {
+    drags = []
+    for _ in range(DRAGS):
+        page = browser.new_page(viewport={"width": 1000, "height": 800})
+        page.goto(path.as_uri())
+        drags.append(page.evaluate(DRAG))
+        page.close()
+    figures = {
         "frames": len(lab.data["times"]),
         "made_seconds": round(made, 2),
         "html_megabytes": round(len(document.encode()) / 1e6, 3),
-        "characters_of_the_answer": times["chars"],
-        "drag_milliseconds_median": round(float(np.median(times["script"])), 2),
-        "drag_milliseconds_p95": round(float(np.quantile(times["script"], 0.95)), 2),
-        "drag_to_next_frame_milliseconds_p95": round(float(np.quantile(times["screen"], 0.95)), 2),
+        "characters_of_the_answer": drags[0]["chars"],
     }
+    for name, key in (("drag", "script"), ("drag_to_next_frame", "screen")):
+        p95 = [float(np.quantile(drag[key], 0.95)) for drag in drags]
+        figures[f"{name}_milliseconds_p95_best"] = round(min(p95), 2)
+        figures[f"{name}_milliseconds_p95_median"] = round(float(np.median(p95)), 2)
+    return figures | {"drags": DRAGS}
 
 
 def main() -> None:
@@ -308,18 +314,20 @@ def main() -> None:
     parser.add_argument("--video", type=Path, help="clip for the page's size and speed")
     parser.add_argument("--halts", type=int, default=100, help="how often to halt a clip")
     parser.add_argument("--load", type=int, default=0, help="processes that keep the machine busy")
+    parser.add_argument("--lab", action="store_true", help="the reward lab alone")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        video = args.video or generated(folder / "clip.mp4")
         figures = {}
         with chromium() as browser:
             figures["lab"] = measure_lab(browser, folder)
-            figures["page"] = measure_page(browser, video, folder)
-            figures["overlay"] = measure_overlay(browser, folder)
-            with busy(args.load):
-                figures["screen"] = measure_screen(browser, folder, args.halts)
+            if not args.lab:
+                video = args.video or generated(folder / "clip.mp4")
+                figures["page"] = measure_page(browser, video, folder)
+                figures["overlay"] = measure_overlay(browser, folder)
+                with busy(args.load):
+                    figures["screen"] = measure_screen(browser, folder, args.halts)
     for part, values in figures.items():
         print(part)
         for key, value in values.items():

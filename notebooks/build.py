@@ -76,11 +76,11 @@ LESSONS = [
 
 
 def reading_minutes(lesson: Lesson) -> int:
-    """Minutes to read a lesson, to the next 5: 120 words of text or 12 lines of code a minute."""
+    """Minutes to read a lesson, to the next 5: 200 words of text or 12 lines of code a minute."""
     cells = read_script(lesson)
     words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
     lines = sum(len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code")
-    return 5 * math.ceil((words / 120 + lines / 12) / 5)
+    return 5 * math.ceil((words / 200 + lines / 12) / 5)
 
 
 def runtime(lesson: Lesson) -> str:
@@ -131,7 +131,7 @@ def readme_table() -> str:
         link = f"[{lesson.name[:2]} {lesson.title}](notebooks/{lesson.name}.ipynb)"
         page = f"[read it with its outputs]({SITE}/notebooks/{lesson.name}.html)"
         badge = f"[![Open in Colab]({BADGE})]({COLAB}/{lesson.name}.ipynb)"
-        lines.append(f"| {link} | {lesson.about} | {runtime(lesson)} | {page} {badge} |")
+        lines.append(f"| {link} | {lesson.about} | {runtime(lesson)} | {page} · {badge} |")
     return "\n".join(lines) + "\n"
 
 

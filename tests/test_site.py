@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-NEEDED = ("sphinx", "myst_nb", "furo", "latex2mathml", "nbclient")
+NEEDED = ("sphinx", "myst_nb", "furo", "latex2mathml", "ziamath", "nbclient")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
@@ -26,7 +26,7 @@ def site(root, tmp_path_factory) -> Path:
     if missing:
         pytest.skip(f"the site needs {', '.join(missing)}: pip install -e '.[site]'")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, root / "docs" / "site" / "make_site.py", "--no-api", "--no-demo"]
+    command = [sys.executable, root / "docs" / "site" / "make_site.py", "--no-api"]
     command += ["--lessons", "03_rewards_by_hand"]
     command += ["--out", folder / "out", "--work", folder / "work"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -7,6 +7,7 @@ draw themselves, and nothing of ipywidgets is loaded.
 from __future__ import annotations
 
 import re
+from itertools import cycle
 
 import latex2mathml.converter
 from docutils.nodes import SkipNode
@@ -33,20 +34,31 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # make_site.py runs the lessons
 nb_ipywidgets_js = {}  # scripts from other hosts
-nb_merge_streams = True
 
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_default_options = {"members": True, "show-inheritance": False}
-suppress_warnings = ["myst.header"]
+suppress_warnings = ["myst.header", "ref.python"]  # a name that a package re-exports has two pages
+
+
+BAR = re.compile(r'<mo(?: stretchy="false")?>(&#x0007C;|&#x02016;)</mo>')
+
+
+def pair_bars(mathml: str) -> str:
+    """Bars around a term, as in |A|, open and close in turn and are of one height."""
+    forms = {bar: cycle(("prefix", "postfix")) for bar in BAR.findall(mathml)}
+    return BAR.sub(
+        lambda m: f'<mo stretchy="false" fence="true" form="{next(forms[m[1]])}">{m[1]}</mo>',
+        mathml,
+    )
 
 
 def visit_math(translator, node) -> None:
     """A formula of the text or one that stands alone."""
     alone = node.tagname == "math_block"
     display = "block" if alone else "inline"
-    formula = latex2mathml.converter.convert(node.astext(), display=display)
+    formula = pair_bars(latex2mathml.converter.convert(node.astext(), display=display))
     if alone:
         formula = f'<div class="formula" tabindex="0">{formula}</div>\n'
     translator.body.append(formula)

@@ -1,21 +1,24 @@
 """Build the static site: `make site`, or `python docs/site/make_site.py --out site`.
 
-Lessons with their outputs, docs, glossary, API pages, the reward lab and the report of a short demo
-run, in one folder that can be opened from disk or put on GitHub Pages. Lessons run in smoke mode
-unless --full is given; what has run is kept in build/site and run again only when it, or the
-package, has changed.
+Lessons with their outputs, docs, glossary, API pages, the reward lab and the report of a demo run,
+in one folder that can be opened from disk or put on GitHub Pages. Lessons that train for more
+than a minute run in smoke mode, and say so, unless --full is given. What has run is kept in
+build/site and run again only when it, or the package, has changed.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import pkgutil
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -27,20 +30,29 @@ sys.path.insert(0, str(ROOT / "notebooks"))
 import build as lessons  # noqa: E402
 
 import stvgkit  # noqa: E402
-from stvgkit.errors import InputError  # noqa: E402
+from stvgkit.errors import InputError, need  # noqa: E402
 
 REPOSITORY = f"https://github.com/{lessons.REPOSITORY}/blob/main"
 PAGES = ["README.md", "TROUBLESHOOTING.md", "CONTRIBUTING.md", "data_samples/README.md"]
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 BADGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
+LESSONS = {lesson.name: lesson for lesson in lessons.LESSONS}
+SMOKE_NOTE = """
+
+> **The outputs on this page come from a run in smoke mode**: a few steps on a few clips, which only
+> shows that every cell works. The numbers in the text come from a run in full."""
 NO_API = ("stvgkit.cli", "stvgkit.__main__")
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}  # beside a plot it needs a wide page
 PLOT = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 
 
-def build(out: Path, work: Path, names: list[str], *, full: bool, api: bool, demo: bool) -> None:
+def build(out: Path, work: Path, names: list[str], *, full: bool, api: bool) -> None:
     """Write the site of these lessons to `out`; `work` keeps what is made on the way."""
+    need(
+        "the site", "site", "sphinx", "furo", "myst_nb", "latex2mathml", "ziamath", "trl", "plotly"
+    )
     source = work / "source"
     shutil.rmtree(source, ignore_errors=True)
     for folder in ("_static", "_extra", "notebooks", "docs", "api"):
@@ -55,14 +67,17 @@ def build(out: Path, work: Path, names: list[str], *, full: bool, api: bool, dem
     for picture in (ROOT / "docs").glob("*.png"):
         shutil.copy(picture, source / "docs")
     for name in names:
-        notebook = run_lesson(name, work / "executed", full)
+        smoke = not full and LESSONS[name].cpu_minutes != "1"
+        notebook = run_lesson(name, work / "executed", smoke)
+        if smoke:
+            notebook.cells[0].source += SMOKE_NOTE
         show_outputs(notebook)
         page = f"notebooks/{name}.ipynb"
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = mend_links(cell.source, page, known)
         nbformat.write(notebook, source / page)
-    write_extras(source, work, demo)
+    write_extras(source, work)
     modules = write_api(source / "api") if api else []
     write_contents(source, pages, names, modules)
     shutil.copy(HERE / "conf.py", source)
@@ -76,11 +91,10 @@ def build(out: Path, work: Path, names: list[str], *, full: bool, api: bool, dem
 # --- lessons -------------------------------------------------------------------------------------
 
 
-def run_lesson(name: str, kept: Path, full: bool) -> nbformat.NotebookNode:
+def run_lesson(name: str, kept: Path, smoke: bool) -> nbformat.NotebookNode:
     """The notebook of a lesson as a student opens it, with the outputs of a run."""
-    place = [lesson.name for lesson in lessons.LESSONS].index(name)
-    text = lessons.build(place)
-    digest = hashlib.sha256(f"{full}{text}".encode())
+    text = lessons.build(list(LESSONS).index(name))
+    digest = hashlib.sha256(f"{smoke}{text}".encode())
     for path in sorted(Path(stvgkit.__file__).parent.rglob("*")):
         if path.suffix in (".py", ".js", ".css", ".html"):
             digest.update(path.read_bytes())
@@ -97,7 +111,7 @@ def run_lesson(name: str, kept: Path, full: bool) -> nbformat.NotebookNode:
     folder.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
-        "STVGKIT_SMOKE": "" if full else "1",
+        "STVGKIT_SMOKE": "1" if smoke else "",
         "PYTHONPATH": str(ROOT),
         "TQDM_DISABLE": "1",
     }
@@ -105,6 +119,7 @@ def run_lesson(name: str, kept: Path, full: bool) -> nbformat.NotebookNode:
         notebook,
         timeout=None,
         kernel_name="python3",
+        coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute(env=environment)
@@ -115,8 +130,9 @@ def run_lesson(name: str, kept: Path, full: bool) -> nbformat.NotebookNode:
 
 
 def show_outputs(notebook: nbformat.NotebookNode) -> None:
-    """Make all outputs need nothing but the site: a plot is data for plotly's script beside it, a
-    widget is shown as it stood, and an exercise that waits to be solved says nothing."""
+    """Make all outputs need nothing but the site: a plot is data for plotly's script beside it and
+    a widget is shown as it stood. Progress bars, what libraries write to stderr, and exercises that
+    wait to be solved say nothing."""
     from plotly.io import to_html
 
     states = notebook.metadata.pop("widgets", {}).get(WIDGETS, {}).get("state", {})
@@ -124,31 +140,45 @@ def show_outputs(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
-        cell.outputs = [o for o in cell.outputs if o.get("ename") != "Unsolved"]
+        shown = []
         for output in cell.outputs:
             data = output.get("data", {})
+            if output.get("ename") == "Unsolved" or output.get("name") == "stderr":
+                continue
             if PLOT in data:
+                figure = dict(data[PLOT])
+                figure["layout"].setdefault("legend", LEGEND)
                 options = {"include_plotlyjs": False, "include_mathjax": False}
-                plot = to_html(dict(data[PLOT]), full_html=False, **options)
+                plot = to_html(figure, full_html=False, **options)
                 output.data = {"text/html": script + plot}
                 script = ""  # once on each page
             elif WIDGET in data:
-                output.data = {"text/html": snapshot(data[WIDGET]["model_id"], states)}
+                widgets = list(parts(data[WIDGET]["model_id"], states))
+                if any(widget["model_name"] == "FloatProgressModel" for widget in widgets):
+                    continue
+                output.data = {"text/html": snapshot(widgets)}
+            shown.append(output)
+        cell.outputs = shown
 
 
-def snapshot(model: str, states: dict) -> str:
-    """What the HTML parts of a widget showed when the lesson had run."""
+def parts(model: str, states: dict) -> Iterator[dict]:
+    """The state of a widget, and of each widget inside it."""
+    if model in states:
+        yield states[model]
+        for child in states[model]["state"].get("children", []):
+            yield from parts(child.removeprefix("IPY_MODEL_"), states)
 
-    def parts(name: str) -> list[str]:
-        state = states.get(name, {})
-        inside = state.get("state", {})
-        if state.get("model_name") == "HTMLModel":
-            return [inside.get("value", "")]
-        children = [child.removeprefix("IPY_MODEL_") for child in inside.get("children", [])]
-        return [part for child in children for part in parts(child)]
 
+def snapshot(widgets: list[dict]) -> str:
+    """What the HTML parts and lists of a widget showed when the lesson had run."""
+    shown = []
+    for widget in widgets:
+        if widget["model_name"] == "HTMLModel":
+            shown.append(widget["state"].get("value", ""))
+        elif widget["model_name"] == "SelectModel":
+            shown.append(f"<pre>{escape(chr(10).join(widget['state']['_options_labels']))}</pre>")
     note = "A widget as it stood after the run. Its controls need a notebook that runs."
-    return f'<div class="widget-snapshot"><p>{note}</p>{"".join(parts(model))}</div>'
+    return f'<div class="widget-snapshot"><p>{note}</p>{"".join(shown)}</div>'
 
 
 # --- pages ---------------------------------------------------------------------------------------
@@ -159,6 +189,9 @@ def mend_links(text: str, page: str, known: set[str]) -> str:
 
     def mended(match: re.Match) -> str:
         label, target, anchor = match[1], match[2], match[3] or ""
+        if target.startswith(lessons.SITE):  # a page of this very site
+            here = target.removeprefix(f"{lessons.SITE}/").replace(".html", ".ipynb")
+            target = os.path.relpath(here, os.path.dirname(page) or ".")
         if re.match(r"[a-z]+:", target):
             return match[0]
         path = os.path.normpath(os.path.join(os.path.dirname(page), target))
@@ -172,37 +205,48 @@ def mend_links(text: str, page: str, known: set[str]) -> str:
     return LINK.sub(mended, BADGE.sub(r"\1", text))
 
 
-def write_extras(source: Path, work: Path, demo: bool) -> None:
-    """The reward lab, the report of a short demo run, and plotly's script."""
+def write_extras(source: Path, work: Path) -> None:
+    """The reward lab, the report of a demo run, plotly's script and the font of formulas."""
+    import ziamath
     from plotly.offline import get_plotlyjs
 
     from stvgkit.cli import main as stvgkit_command
 
-    (source / "_static" / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    static = source / "_static"
+    (static / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    font = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+    shutil.copy(font, static)  # without a font for formulas browsers misplace small letters
     extra = source / "_extra"
     if stvgkit_command(["lab", "--out", str(extra / "lab.html")]):
         raise InputError("the reward lab could not be made")
     page = (
         "# The reward lab\n\nDrag a box, or an end of the answer's time, and see what the five "
         'rewards make of it. <a href="lab.html">Open it alone</a> for more room.\n\n'
-        '<iframe class="full" src="lab.html" title="Reward lab" style="height: 1150px"></iframe>\n'
+        '<iframe class="full lab" src="lab.html" title="Reward lab"></iframe>\n'
     )
     (source / "reward_lab.md").write_text(page, encoding="utf-8")
-    if demo:
-        report = work / "demo" / "report.html"
-        if not report.exists():
-            print("running the short demo", flush=True)
-            if stvgkit_command(["demo", "--smoke", "--out", str(report.parent)]):
-                raise InputError("the short demo run failed")
-        shutil.copy(report, extra / "report.html")
-        (source / "report.md").write_text(
-            "# An example report\n\n`make demo` ends with a report like this one. It comes from a "
-            "run of a minute (`stvgkit demo --smoke`), so its numbers say nothing about the "
-            'method. <a href="report.html">Open it alone</a>.\n\n'
-            '<iframe class="full" src="report.html" title="Report of the demo" '
-            'style="height: 1000px"></iframe>\n',
-            encoding="utf-8",
-        )
+    (source / "example_report.md").write_text(
+        "# An example report\n\n`make demo` ends with a report like this one. The run is shipped "
+        "with the code, in [data_samples/demo](data_samples/README.md). The table is "
+        "of 256 test clips, and the report plays the first twelve of them. "
+        '<a href="report.html">Open it alone</a> for more room.\n\n'
+        '<iframe class="full" src="report.html" title="Report of the demo"></iframe>\n',
+        encoding="utf-8",
+    )
+    shutil.copy(shipped_report(work / "demo"), extra / "report.html")
+
+
+def shipped_report(folder: Path) -> Path:
+    """The report of the run in data_samples/demo; its clips are generated once more."""
+    from stvgkit.datasets import data_samples, read_prepared
+    from stvgkit.datasets.shapes import write_shapes
+    from stvgkit.demo import METRICS, ROWS
+    from stvgkit.viewing.report import CLIPS, write_report
+
+    shutil.copytree(data_samples() / "demo", folder, dirs_exist_ok=True)
+    samples = list(read_prepared(write_shapes(folder / "data", "test", CLIPS)))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return write_report(folder, metrics, samples, titles=ROWS, columns=METRICS)
 
 
 def write_api(folder: Path) -> list[str]:
@@ -219,10 +263,9 @@ def write_api(folder: Path) -> list[str]:
 def write_contents(source: Path, pages: list[str], names: list[str], modules: list[str]) -> None:
     """The tree of contents, hidden below the first page, which the side bar shows."""
     docs = sorted(page.removesuffix(".md") for page in pages if page != PAGES[0])
-    extras = [name for name in ("reward_lab", "report") if (source / f"{name}.md").exists()]
     trees = {
         "Lessons": [f"notebooks/{name}" for name in names],
-        "Try it": extras,
+        "Try it": ["reward_lab", "example_report"],
         "Reference": docs,
         "Python": [f"api/{name}" for name in modules],
     }
@@ -236,23 +279,19 @@ def write_contents(source: Path, pages: list[str], names: list[str], modules: li
 
 
 def main() -> None:
-    names = [lesson.name for lesson in lessons.LESSONS]
+    names = list(LESSONS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "site", help="folder to write")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "site", help="what is kept")
     parser.add_argument("--lessons", nargs="*", choices=names, default=names, help="only these")
     parser.add_argument("--full", action="store_true", help="run the lessons in full, not smoke")
     parser.add_argument("--no-api", action="store_true", help="leave the API pages out")
-    parser.add_argument("--no-demo", action="store_true", help="leave the demo's report out")
     args = parser.parse_args()
-    build(
-        args.out.resolve(),
-        args.work.resolve(),
-        args.lessons,
-        full=args.full,
-        api=not args.no_api,
-        demo=not args.no_demo,
-    )
+    out, work = args.out.resolve(), args.work.resolve()
+    try:
+        build(out, work, args.lessons, full=args.full, api=not args.no_api)
+    except InputError as error:
+        raise SystemExit(f"{Path(__file__).name}: {error}") from None
     print(f"open {args.out / 'index.html'}")
 
 

@@ -101,7 +101,7 @@ record = {
 }
 path = work / "hcstvg.json"
 path.parent.mkdir(exist_ok=True)
-path.write_text(json.dumps({"12_made_up.mp4": record}))
+_ = path.write_text(json.dumps({"12_made_up.mp4": record}))
 
 # %% [markdown]
 # A reader turns these conventions into those of this package, once. The record has 600 frames in 20
@@ -135,7 +135,7 @@ record = {
     "questions": [{"description": "who holds the ball?", "type": "person", "target_id": 2}],
 }
 path = work / "vidstg.json"
-path.write_text(json.dumps([record]))
+_ = path.write_text(json.dumps([record]))
 
 # %%
 for sample in vidstg.read(path):
@@ -175,10 +175,10 @@ assert len(sample.span) == 60 and len(sample.tube) == 54
 
 # %%
 broken = [record | {"temporal_gt": {"begin_fid": 290, "end_fid": 280}}, {"vid": "no more"}, record]
-path.write_text(json.dumps(broken))
+_ = path.write_text(json.dumps(broken))
 report = SkipReport()
 kept = list(vidstg.read(path, report=report))
-print(len(kept), "samples kept\n", report, sep="")
+print(f"{len(kept)} samples kept\n{report}")
 assert len(kept) == 2
 
 # %% [markdown]

@@ -124,7 +124,7 @@ curves = {
     "GIoU - L1": giou(slid, goal) - l1(slid, goal),
 }
 figure = go.Figure([go.Scatter(x=shift, y=y, name=name) for name, y in curves.items()])
-figure.update_layout(xaxis_title="shift to the right (frame widths)", height=340, template="none")
+figure.update_layout(xaxis_title="shift to the right (frame widths)", height=340, template="none", margin_t=20)
 figure.show()
 far = np.abs(shift) > 0.21
 assert (iou(slid, goal)[far] == 0).all() and len(set(giou(slid, goal)[far].round(6))) > 2
@@ -253,7 +253,7 @@ figure = go.Figure()
 for lambda_k in (0.5, 1.0, 1.5):
     sums = [score_answer(thinking(q), gold, space, lambda_k=lambda_k).total for q in quality]
     figure.add_scatter(x=quality, y=sums, name=f"λ_k = {lambda_k}")
-figure.update_layout(xaxis_title="quality of the think boxes", yaxis_title="R", height=340, template="none")
+figure.update_layout(xaxis_title="quality of the think boxes", yaxis_title="R", height=340, template="none", margin_t=20)
 figure.show()
 
 # %% [markdown]

@@ -71,9 +71,9 @@ for tokens in [(2, 5, 5, 3), (2, 5, 4, 3), (2, 8, 5, 3), (2, 5, 0, 8), (6, 8, 5,
 assert reward((2, 5, 5, 3)) == 5.0
 
 # %% [markdown]
-# The first answer is perfect and earns the most, 5. What do the others lose?
+# The first answer is perfect and earns the most, 5. The others earn less:
 #
-# | answer | what is wrong | sum $R$ | loss against 5 |
+# | answer | what is wrong | sum $R$ | $5 - R$ |
 # | --- | --- | --- | --- |
 # | (2, 8, 5, 3) | three frames too many | 4.57 | 0.43 |
 # | (2, 5, 4, 3) | boxes a tenth of the frame too far left | 3.27 | 1.73 |

@@ -201,7 +201,8 @@ with (data_samples() / "paper" / "ablations.csv").open(encoding="utf-8") as file
     ablations = {r["variant"]: float(r["m_vIoU"]) for r in csv.DictReader(file)}
 full = next(value for name, value in ablations.items() if name.startswith("full"))
 figure = go.Figure(layout={"template": "plotly_white", "height": 380, "margin": {"t": 20}})
-figure.add_bar(y=list(ablations), x=list(ablations.values()), orientation="h")
+names = [name.split(" (")[0] for name in ablations]  # "full" without what it holds
+figure.add_bar(y=names, x=list(ablations.values()), orientation="h")
 figure.add_vline(full, line_dash="dash")
 figure.update_xaxes(title="m_vIoU on HC-STVG v1, per cent").update_yaxes(autorange="reversed")
 no_think, no_reward = ablations["RFT, no think boxes"], ablations["without the think reward"]

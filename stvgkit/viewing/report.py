@@ -16,11 +16,15 @@ from stvgkit.viewing.plots import reward_curves
 CLIPS = 12
 
 STYLE = """
+:root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #8884 }
 th:first-child, td:first-child { text-align: left }
-.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(22rem, 1fr)); gap: 1rem }
+.table { overflow-x: auto }
+.js-plotly-plot { background: #fff; border-radius: 8px }
+.clips { display: grid; gap: 1rem }
+.clips { grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)) }
 """
 
 
@@ -78,4 +82,4 @@ def _table(
     for step, row in rows.items():
         scores = "".join(f"<td>{100 * row[metric]:.1f}" for metric in columns)
         body += f"<tr><td>{titles[step]}{scores}<td>{row['unparsed']}<td>{row['seconds']:.0f}"
-    return f"<table><tr>{head}{body}</table><p>Scores in per cent.</p>"
+    return f'<div class="table"><table><tr>{head}{body}</table></div><p>Scores in per cent.</p>'
