@@ -1,4 +1,4 @@
-"""Finding and starting a Chromium for the tests that need one."""
+"""Finding a Chromium for the tests that need one, and listening to what its pages do."""
 
 from __future__ import annotations
 
@@ -66,3 +66,11 @@ def require_browser() -> str:
             pytest.fail(line)
         pytest.skip(line)
     return path
+
+
+def listen(page) -> None:
+    """Keep what a page asks for in `page.requests`, and what it complains of in `page.problems`."""
+    page.problems, page.requests = [], []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda line: page.problems.append(line.text))
+    page.on("request", lambda request: page.requests.append(request.url))

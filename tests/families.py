@@ -26,6 +26,7 @@ TEXT = dict(
     num_key_value_heads=2,
     tie_word_embeddings=True,
 )
+SEEING = dict(depth=2, hidden_size=32, intermediate_size=64, num_heads=4, out_hidden_size=32)
 
 
 @cache
@@ -67,15 +68,7 @@ def _text(tokenizer, **more) -> dict:
 
 def qwen2_5_vl(tokenizer, text=None, vision=None):
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
-    seeing = dict(
-        depth=2,
-        hidden_size=32,
-        intermediate_size=64,
-        num_heads=4,
-        patch_size=14,
-        out_hidden_size=32,
-        fullatt_block_indexes=[1],
-    )
+    seeing = SEEING | dict(patch_size=14, fullatt_block_indexes=[1])
     config = hf.Qwen2_5_VLConfig(
         text_config=_text(tokenizer, rope_parameters=rope) | (text or {}),
         vision_config=seeing | (vision or {}),
@@ -93,16 +86,7 @@ def qwen2_5_vl(tokenizer, text=None, vision=None):
 def qwen3_vl(tokenizer, text=None, vision=None):
     rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [2, 1, 1]}
     rope |= {"mrope_interleaved": True}
-    seeing = dict(
-        depth=2,
-        hidden_size=32,
-        intermediate_size=64,
-        num_heads=4,
-        patch_size=16,
-        out_hidden_size=32,
-        num_position_embeddings=144,
-        deepstack_visual_indexes=[0],
-    )
+    seeing = SEEING | dict(patch_size=16, num_position_embeddings=144, deepstack_visual_indexes=[0])
     config = hf.Qwen3VLConfig(
         text_config=_text(tokenizer, head_dim=8, rope_parameters=rope) | (text or {}),
         vision_config=seeing | (vision or {}),
@@ -154,21 +138,23 @@ def idefics3(tokenizer):
 
 
 # What the published configurations say of each model, and how many parameters its weights have.
-_SEEING = dict(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, patch_size=14)
-_SEEING |= dict(fullatt_block_indexes=[7, 15, 23, 31], window_size=112)
+_QWEN2_5_EYES = dict(
+    depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, patch_size=14
+)
+_QWEN2_5_EYES |= dict(fullatt_block_indexes=[7, 15, 23, 31], window_size=112)
 PUBLISHED = {
     "Qwen2.5-VL-3B": (
         "qwen2_5_vl",
         dict(hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, vocab_size=151936)
         | dict(num_attention_heads=16, num_key_value_heads=2),
-        _SEEING | dict(out_hidden_size=2048),
+        _QWEN2_5_EYES | dict(out_hidden_size=2048),
         3_754_622_976,
     ),
     "Qwen2.5-VL-7B": (
         "qwen2_5_vl",
         dict(hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, vocab_size=152064)
         | dict(num_attention_heads=28, num_key_value_heads=4, tie_word_embeddings=False),
-        _SEEING | dict(out_hidden_size=3584),
+        _QWEN2_5_EYES | dict(out_hidden_size=3584),
         8_292_166_656,
     ),
     "Qwen3-VL-2B": (

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import listen
 from PIL import Image
 
 from stvgkit.tubes import Tube
@@ -84,10 +85,7 @@ def visit(chromium, tmp_path):
         contexts.append(context)
         page = context.new_page()
         page.add_init_script(script)
-        page.problems, page.requests = [], []
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("console", lambda line: page.problems.append(line.text))
-        page.on("request", lambda request: page.requests.append(request.url))
+        listen(page)
         path = tmp_path / f"page{len(contexts)}.html"
         path.write_text(document, encoding="utf-8")
         page.goto(path.as_uri())

@@ -13,7 +13,6 @@ import av
 import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
-from browser import FLAGS, require_browser
 
 from stvgkit.errors import VideoError
 from stvgkit.video import probe, read_frames
@@ -132,14 +131,8 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def tab():
-    path = require_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser.new_page()
-        browser.close()
+def tab(chromium):
+    return chromium.new_page()
 
 
 def shown_on(tab, page: Path) -> dict:

@@ -16,7 +16,6 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from browser import FLAGS, require_browser
 
 from stvgkit.answers import CoordinateSpace, parse_answer
 from stvgkit.rewards import score_answer
@@ -80,8 +79,10 @@ def serving(module: str, folder: Path, *options: str):
             time.sleep(0.2)
         yield address
     finally:
-        server.terminate()
-        server.wait(20)
+        # Asked to stop while a page is opening, JupyterLab waits for ever. Its kernels end by
+        # themselves where their server is gone.
+        server.kill()
+        server.wait()
 
 
 def answers(address: str) -> bool:
@@ -108,16 +109,11 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def page():
-    path = require_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        page.set_default_timeout(120_000)  # for machines that do other work as well
-        yield page
-        browser.close()
+def page(chromium):
+    page = chromium.new_page(viewport={"width": 1300, "height": 1000})
+    page.set_default_timeout(120_000)  # for machines that do other work as well
+    yield page
+    page.context.close()
 
 
 def check_lab(page) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from browser import listen
 
 from stvgkit import explain_answer, format_answer, parse_answer, score_answer
 from stvgkit.cli import main
@@ -119,10 +120,7 @@ def visit(chromium, tmp_path):
     def opened(lab, width=1000, height=900, **options):
         page = chromium.new_page(viewport={"width": width, "height": height}, **options)
         pages.append(page)
-        page.problems, page.requests = [], []
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on("console", lambda line: page.problems.append(line.text))
-        page.on("request", lambda request: page.requests.append(request.url))
+        listen(page)
         path = tmp_path / f"lab{len(pages)}.html"
         lab.save(path)
         page.goto(path.as_uri())

@@ -10,7 +10,6 @@ from importlib.resources import files
 
 import pytest
 from answer_texts import TOKENS
-from browser import FLAGS, require_browser
 from test_answers import ACCEPTED, BROKEN, INCONSISTENT, KNOWN, LONG, RELATIVE
 
 from stvgkit import (
@@ -46,18 +45,12 @@ ASK = """(cases) => JSON.stringify(JSON.parse(cases).map(([text, target, space, 
 
 
 @pytest.fixture(scope="module")
-def page():
-    path = require_browser()
-    from playwright.sync_api import sync_playwright
-
+def page(chromium):
     folder = files("stvgkit.viewing").joinpath("reward_lab")
     script = "".join(folder.joinpath(f"{name}.js").read_text() for name in ("answers", "rewards"))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        page = browser.new_page()
-        page.add_script_tag(content=script)
-        yield page
-        browser.close()
+    page = chromium.new_page()
+    page.add_script_tag(content=script)
+    return page
 
 
 def python_says(text: str, target: Tube, space: CoordinateSpace, options: dict) -> dict:
