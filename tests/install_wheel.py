@@ -76,10 +76,18 @@ def check(python: str, *packages: Path | str, inside: str) -> None:
         start = time.perf_counter()
         run(sys.executable, "-m", "pip", "-q", "--python", its_python, "install", *packages)
         seconds = time.perf_counter() - start
-        size = sum(path.lstat().st_size for path in env.rglob("*")) / 1e6
+        (ours,) = env.glob("lib/*/site-packages/stvgkit")
         script = shutil.copy(__file__, work)
         said = run(its_python, "-I", script, "--inside", inside, cwd=work)
-        print(f"{said.strip()}: {size:.0f} MB installed in {seconds:.0f} s")
+        print(
+            f"{said.strip()}: installed in {seconds:.0f} s, {megabytes(env):.1f} MB, "
+            f"of which stvgkit {megabytes(ours):.1f}"
+        )
+
+
+def megabytes(folder: Path) -> float:
+    """The size of all files below a folder, compiled ones too; a link counts as a link."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / 1e6
 
 
 def run(*command, cwd: Path | None = None) -> str:
