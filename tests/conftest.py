@@ -38,3 +38,16 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def troubled(tmp_path_factory):
+    """Makes each file of `videos.MAKERS` once."""
+    made = {}
+
+    def get(maker):
+        if maker not in made:
+            made[maker] = maker(tmp_path_factory.mktemp(maker.__name__))
+        return made[maker]
+
+    return get

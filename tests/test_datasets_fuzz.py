@@ -4,9 +4,9 @@ import copy
 import json
 
 import pytest
+from annotations import HC1, HC2, VID, VIDOR
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_datasets import HC1, HC2, VID, VIDOR
 
 from stvgkit.datasets import Sample, SkipReport, hcstvg, read_prepared, vidstg, vue_stg
 from stvgkit.datasets.prepared import write_prepared
