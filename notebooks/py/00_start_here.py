@@ -4,8 +4,8 @@
 # A video and a sentence are given: *"the blue triangle that moves right"*. **When** does that happen,
 # and **where** is the triangle on each frame? This task is called spatio-temporal video grounding
 # (STVG). In this course a multimodal language model learns it: a language model whose input may
-# hold pictures. It learns first by imitation and then from rewards. The method is that of the paper
-# [STVG-o1](https://arxiv.org/abs/2511.21375).
+# hold pictures. It learns first by imitation and then from rewards. The rewards are those of the paper
+# [STVG-o1](../docs/paper.md).
 #
 # **In this notebook you**
 # - check that your machine has what it needs;

@@ -13,6 +13,16 @@
 # **You need to know** lesson [00](00_start_here.ipynb). The benchmarks' videos are not needed: the
 # records below are made up, in the real form.
 
+# %% [markdown]
+# Three older tasks each ask for a part of this one:
+#
+# | task | what is given | what is asked for |
+# | --- | --- | --- |
+# | referring expression comprehension | a picture and a sentence | one box |
+# | temporal grounding | a video and a sentence | a span |
+# | tracking | a video and a box on its first frame | a box on every frame |
+# | spatio-temporal video grounding | a video and a sentence | a span, and a box on each of its frames |
+
 # %% tags=["parameters"]
 import os
 
@@ -80,8 +90,12 @@ assert np.allclose(full.at([12]).boxes, [0.2, 0.2, 0.4, 0.6])
 # %% [markdown]
 # ## HC-STVG: one person, twenty seconds of film
 #
-# HC-STVG holds film scenes, each 20 seconds long, with one person to find. Below is one record in the
-# form of version 1. It follows four conventions that you cannot see from the numbers:
+# HC-STVG holds film scenes, each 20 seconds long, with one person to find. Version 1 has 4,500 videos for
+# training and 1,160 for the test. Version 2 has 10,131 for training, 2,000 for validation and 4,413 for the
+# test. The test labels of version 2 are not public, so papers report the validation split.
+#
+# Below is one record in the form of version 1. (Version 2 calls the caption `English`, and its size is
+# `img_size`, the height first.) It follows four conventions that you cannot see from the numbers:
 #
 # - boxes are `[x, y, width, height]`;
 # - boxes are in **pixels**;
@@ -120,7 +134,8 @@ assert np.allclose(sample.tube.boxes[0], [0.1, 0.1, 0.3, 0.7])
 #
 # A VidSTG record holds statements (*declarative*: "a child holds the ball") and questions
 # (*interrogative*: "who holds the ball?"). A question does not name its subject, so it is harder.
-# Scores for the two kinds are therefore reported apart.
+# Scores for the two kinds are therefore reported apart. The data set has 5,563 videos for training, 618 for
+# validation and 743 for the test, with about 100,000 sentences (numbers as STVG-o1 gives them).
 
 # %%
 record = {
@@ -184,7 +199,9 @@ assert len(kept) == 2
 # %% [markdown]
 # ## What a model gets to see
 #
-# A model does not see 30 frames a second. STVG-o1 shows it two a second. A frame *number* in an answer counts these shown frames, from 0.
+# A model does not see 30 frames a second. STVG-o1 shows it two a second. A frame *number* in an answer counts
+# these shown frames, from 0. (The paper's text fits seconds as well, and it does not say whether the count
+# begins at 0 or 1. This is our reading.)
 #
 # The times to show lie on a grid: 0 s, 0.5 s, 1.0 s and so on. For each time the frame is taken that
 # a player would have on the screen then: the last one that begins at or before that time. The grid
@@ -215,9 +232,9 @@ assert round(missed[0.25], 2) == 0.54 and missed[0.5] == 0
 
 # %% [markdown]
 # An event of a quarter of a second can fall between two shown frames, and then no answer can name it.
-# It does so in 54 % of the places where it can lie. Such events exist: 8.5 % of the events in VidSTG's test annotations last less than a second, and
-# half last less than 3.7 s (counted in the annotation file). More shown frames would help. They cost
-# memory and time.
+# It does so in 54 % of the places where it can lie. Such events exist: 8.5 % of the events in VidSTG's test
+# annotations last less than a second, and half last less than 3.7 s (counted in the annotation file). More
+# shown frames would help. They cost memory and time.
 #
 # **Change and watch.** Set `fps=4.0` in the cell above that calls `sample_indices`, and run the two
 # cells again. Leave out their two asserts, which hold for 2 frames a second. How often is the shortest

@@ -75,9 +75,9 @@ print(turn["content"][-1]["text"])
 #
 # ### What frames cost
 #
-# A picture costs tokens too. Qwen2.5-VL turns each square of 28 x 28 pixels into one visual token. A
-# *video* input joins two neighbouring frames into one step, so it costs half as much as the same
-# frames as pictures.
+# A picture costs tokens too. Qwen2.5-VL turns each square of 28 x 28 pixels into one visual token, and
+# Qwen3-VL each square of 32 x 32. A *video* input joins two neighbouring frames into one step, so it costs
+# half as much as the same frames as pictures.
 
 # %%
 frame = ClipFormat(space="pixels", max_side=336, factor=28).frame_size(640, 360)
@@ -87,9 +87,10 @@ print(f"20 seconds, 40 frames: {40 * per_frame} as pictures, {40 // 2 * per_fram
 assert (per_frame, 40 * per_frame, 20 * per_frame) == (84, 3360, 1680)
 
 # %% [markdown]
-# Twenty seconds cost 3,360 visual tokens as pictures, against 1,680 as video. Pictures are the default:
-# each keeps its own time, and any model that sees pictures can read them. `frames_as="video"` in a
-# `ClipFormat` chooses the cheaper form, for Qwen2.5-VL and Qwen3-VL.
+# Twenty seconds cost 3,360 visual tokens as pictures, against 1,680 as video. Pictures are the default for
+# three reasons. Each frame keeps its own time. Any model that sees pictures can read them. And TRL, the
+# library that trains, takes pictures and no video (version 1.16). `frames_as="video"` in a `ClipFormat`
+# chooses the cheaper form, for Qwen2.5-VL and Qwen3-VL.
 #
 # The next cell writes the same clip in both forms for the tiny model, token by token. Equal tokens in
 # a row are counted. A step of two frames has the mean of their times. `<unk>` stands for words that the
@@ -112,10 +113,14 @@ for form in ("images", "video"):
 #
 # ## The answer, and its chain of thought
 #
-# The answer names the time first. Then comes a first guess of every box, the *think boxes*. Last come
-# the *final boxes*. A model writes from left to right. While it writes the final boxes, it can look
-# back at its own guess and at the pictures. The paper calls this thinking with bounding boxes. Here it
-# is called the box chain of thought.
+# The answer names the time first, between `<time>` tags: the first and the last frame, both included. Then
+# comes a first guess of every box, the *think boxes*, between `<think_bbox>` tags. Last come the *final
+# boxes*, between `<pred_bbox>` tags. Both lists hold one box for each frame of the time, with the frame's
+# number before it.
+#
+# A model writes from left to right. While it writes the final boxes, it can look back at its own guess and
+# at the pictures. The paper calls this thinking with bounding boxes. Here it is called the box chain of
+# thought. It holds boxes only: there is no reasoning in words.
 
 # %%
 space = CoordinateSpace.relative(1000)
@@ -194,7 +199,8 @@ for model, its_space in spaces.items():
     back = its_space.decode(its_space.encode(random_boxes))
     kept = iou(back, random_boxes)
     print(f"{model:11s} IoU after writing and reading: {kept.mean():.3f} (worst {kept.min():.2f})")
-    assert kept.min() > 0.7 and np.abs(back - random_boxes).max() <= 0.5 / min(its_space.width, its_space.height) + 1e-9
+    step = 1 / min(its_space.width, its_space.height)
+    assert kept.min() > 0.7 and np.abs(back - random_boxes).max() <= step / 2 + 1e-9
 
 # %% [markdown]
 # Rounding does no harm to boxes of ordinary size, even in hundredths. A box that is 5 % of the frame
@@ -239,8 +245,8 @@ for name, attempt in {
     assert read is not None and not read.consistent
 
 # %% [markdown]
-# Coordinates outside the frame are moved to its edge. So no reward and no picture ever sees a box
-# beyond the frame.
+# Where an index comes twice, the first of its boxes counts. Coordinates outside the frame are moved to its
+# edge. So no reward and no picture ever sees a box beyond the frame.
 
 # %%
 outside = text.replace("[280, 40, 400, 230]", "[-20, 40, 400, 5000]")

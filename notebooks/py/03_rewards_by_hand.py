@@ -200,6 +200,40 @@ for reward, weight, value in zip(REWARDS, REWARD_WEIGHTS, values, strict=True):
 assert abs(np.dot(REWARD_WEIGHTS, values) - total) < 1e-9
 
 # %% [markdown]
+# ## When an answer is broken
+#
+# The paper does not say what a broken answer earns. The next cell shows what this library settles, case by
+# case. Each answer is the gold tube with one fault.
+
+# %%
+right = format_answer(Answer(gold.span, gold, gold, consistent=True), space)
+cases = {
+    "no fault": right,
+    "words around it": f"Here it is: {right}",
+    "cut off at the end": right[:-12],
+    "ends before it starts": right.replace("2 - 5", "5 - 2"),
+    "a frame left out of both lists": right.replace(" 3. [20, 30, 40, 60],", ""),
+    "a frame twice in both lists": right.replace(" 3. [", " 2. [0, 0, 9, 9], 3. ["),
+    "one box with swapped corners": right.replace("[20, 30, 40, 60]", "[40, 60, 20, 30]"),
+}
+print(f"{'':31} {'R_f':>5} {'R_c':>5} {'R_t':>5} {'R_s':>6} {'R_k':>5} {'R':>6}")
+for name, completion in cases.items():
+    r = score_answer(completion, gold, space)
+    print(f"{name:31} {r.format:5.2f} {r.consistency:5.2f} {r.temporal:5.2f} "
+          f"{r.spatial:6.2f} {r.think:5.2f} {r.total:6.2f}")
+
+# %%
+totals = [round(score_answer(completion, gold, space).total, 2) for completion in cases.values()]
+assert totals == [5.0, 0.0, 0.0, 1.0, 1.0, 4.0, 4.0]
+
+# %% [markdown]
+# - A completion that does not match the format earns 0 in **all five** rewards.
+# - A time that ends before it starts earns 1 for its format, and 0 in the other four.
+# - A frame left out of both lists costs the consistency reward, and counts -5. The mean of each list is
+#   then (1 + 1 + 1 - 5) / 4 = -0.5, and the sum of all rewards is 1.
+# - Where a frame comes twice, its first box counts, and the consistency reward is lost.
+# - A box with swapped corners has no area, so its IoU with any box is 0.
+#
 # ## The reward lab
 #
 # A clip, its gold boxes, and an answer to bend. *Start from* one answer after another and look at

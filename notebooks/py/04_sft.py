@@ -2,8 +2,8 @@
 # **Question of this lesson.** What does a model learn from right answers, and what can it not learn from them?
 #
 # The base model can point, but it has never answered *when and where*. Supervised fine-tuning (SFT)
-# shows it right answers, called demonstrations, and trains it to imitate them. GRPO, the second half of
-# the method, needs this first half: it can only choose among answers that the model already writes.
+# shows it right answers, called demonstrations, and trains it to imitate them. GRPO comes after it in this
+# course: it can only choose among answers that the model already writes.
 #
 # **You will learn**
 # - why rewards alone teach nothing to a model that never writes the form;
@@ -87,8 +87,12 @@ if MODEL == "tiny":
 # %% [markdown]
 # The tiny model says in which frames it sees the thing, as it was taught before. No completion parses, so
 # all five rewards are 0 for all eight. GRPO compares the eight sums with each other. All are equal, so
-# there is nothing to prefer, and training would never begin. A large model may hit upon the form by
-# chance. People whose first training data lacked the tags report the same silence (VLM-R1, issue 173).
+# there is nothing to prefer, and training would never begin. People whose first training data lacked the
+# tags report the same silence (VLM-R1, issue 173).
+#
+# A large model can read the form in the prompt and write it now and then. So the paper starts GRPO from
+# Qwen2.5-VL-7B without any SFT. It compares SFT and GRPO with each other, and never joins them (its Table
+# 5). The two steps of this course, SFT and then GRPO, are needed for small models.
 #
 # ## 2 · What the model is shown
 #

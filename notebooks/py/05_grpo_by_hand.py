@@ -171,7 +171,8 @@ figure
 #
 # $$\min\big(r A,\ \mathrm{clip}(r, 1-\varepsilon, 1+\varepsilon)\, A\big)$$
 #
-# `clip` keeps a number between two bounds. $\varepsilon$ is 0.2 here; the paper gives no value.
+# `clip` keeps a number between two bounds. $\varepsilon$ is 0.2 here; the paper gives no value. It also
+# writes one ratio for a whole answer. TRL takes one for each token, and so do we.
 
 # %%
 def clipped_gain(ratio, advantage, epsilon=0.2):
@@ -240,6 +241,9 @@ assert estimates["k3"].std() < estimates["-d"].std()
 # %% [markdown]
 # Both estimates have the right mean, 0.40. But $k_3$ is never negative, and it scatters less: 0.65 against
 # 0.86.
+#
+# How strong should the term be? The paper gives no $\beta$. TRL's default is 0: no term, and no reference
+# model in memory. The loss below takes 0.01.
 #
 # ## 6 · The whole loss
 #
