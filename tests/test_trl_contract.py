@@ -17,7 +17,7 @@ trl = pytest.importorskip("trl")
 from trl import GRPOTrainer  # noqa: E402
 
 TRAINING = Path(__file__).resolve().parents[1] / "stvgkit" / "training"
-TRAINERS = ("shared_prompt", "crediting")  # the modules with subclasses of GRPOTrainer
+TRAINERS = ("shared_prompt", "crediting", "watch")  # the modules with subclasses of GRPOTrainer
 
 # Methods of GRPOTrainer that a subclass of ours calls or replaces, with the parameters they have.
 METHODS = {
@@ -25,6 +25,7 @@ METHODS = {
     "_generate_single_turn": "prompt_ids images multimodal_fields num_generations has_tool_images",
     "_generate_and_score_completions": "inputs",
     "_generate": "prompts",
+    "_calculate_rewards": "inputs prompts completions completion_ids_list",
     "_prepare_inputs": "generation_batch",
     "_compute_loss": "model inputs",
     "_get_per_token_logps_and_entropies": (

@@ -79,6 +79,14 @@ class Task:
     stop_broken: bool = field(
         default=True, metadata={"help": "grpo: end an answer that cannot become valid any more"}
     )
+    check_diversity: int = field(
+        default=0,
+        metadata={"help": "grpo: before training, tell how answers to so many prompts differ"},
+    )
+    stop_when_flat: bool = field(
+        default=False,
+        metadata={"help": "grpo: end the run where reward and spread have flattened"},
+    )
     think: bool | None = field(
         default=None, metadata={"help": "answers hold think boxes; as the model learned"}
     )
@@ -226,7 +234,7 @@ def parse(command: str, argv: Sequence[str]) -> tuple:
         if is_ours(error) and not isinstance(error, InputError):
             raise
         raise InputError(f"{recipe or 'command line'}: {error}") from error
-    for values in (model, config):
+    for values in (task, model, config):
         _check_numbers(values)
     if command in CONFIGS and task.method not in (None, command):
         raise InputError(f"--method is {task.method}, the command is {command}: leave it out")
@@ -247,6 +255,7 @@ LEAST = {
     "lora_r": 1,
     "save_steps": 0,
     "logging_steps": 0,
+    "check_diversity": 0,
 }
 
 
@@ -333,7 +342,8 @@ def train(command: str, argv: Sequence[str]) -> tuple[Path | None, SkipReport]:
         if command == "sft":
             extra["think_noise"] = task.think_noise
         else:
-            names = ("credit", "spatial", "share_prompt", "stop_broken")
+            names = ["credit", "spatial", "share_prompt", "stop_broken"]
+            names += ["check_diversity", "stop_when_flat"]
             extra |= {name: getattr(task, name) for name in names}
         getattr(trainers, command)(grounder, rows, out, **extra)
     return None if finished else out, report

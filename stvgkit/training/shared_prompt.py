@@ -83,14 +83,18 @@ class SharedPromptTrainer(GRPOTrainer):
     # --- the prompts ---------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
-        self._ids = [row.get("id", place) for place, row in enumerate(inputs)]
-        self._videos = {
-            name: row for name, row in zip(self._ids, inputs, strict=True) if "video" in row
-        }
+        self._note(inputs)
         output = super()._generate_and_score_completions(inputs)
         if self.share_prompt:
             output["prompts"] = self._prompts
         return output
+
+    def _note(self, inputs: list[dict]) -> None:
+        """Keep what TRL does not hand on: which rows are one prompt's, and their videos."""
+        self._ids = [row.get("id", place) for place, row in enumerate(inputs)]
+        self._videos = {
+            name: row for name, row in zip(self._ids, inputs, strict=True) if "video" in row
+        }
 
     def _tokenize_prompts(self, prompts: list):
         if not self.share_prompt:
@@ -147,6 +151,20 @@ class SharedPromptTrainer(GRPOTrainer):
     def _is_split(self) -> bool:
         """Whether each process holds a part of the weights."""
         return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    def sample_texts(self, inputs: list[dict]) -> list[str]:
+        """An answer to each row of `train_dataset`, sampled as in training, and left out of logs.
+
+        The rows of a group follow one another. What training draws afterwards stays the same.
+        """
+        device = self.accelerator.device
+        self._note(inputs)
+        self.model.train()
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            prompts, images, fields = self._tokenize_prompts([filled(row) for row in inputs])
+            answers, _ = self._generate_single_turn(prompts, images, fields, self.num_generations)
+        texts: list[str] = self.processing_class.batch_decode(answers, skip_special_tokens=True)
+        return texts
 
     def _count_stopped(self, answers: list[list[int]]) -> None:
         """Log the share of answers that were stopped; they are not cut off at the length limit."""

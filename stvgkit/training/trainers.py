@@ -6,7 +6,6 @@ video input (see `inputs`). What is ours here: the rows, the rewards, and the lo
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import warnings
@@ -15,29 +14,26 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from peft import LoraConfig, PeftConfig
 from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerState
 from trl import GRPOConfig, SFTConfig, SFTTrainer
 
-from stvgkit.answers import CoordinateSpace
-from stvgkit.credit import PARTS, Scoring, pay_group
+from stvgkit.credit import Scoring
 from stvgkit.errors import InputError
-from stvgkit.files import replacing, write_json
+from stvgkit.files import write_json
 from stvgkit.rewards import REWARD_WEIGHTS, REWARDS
 from stvgkit.rows import ClipFormat, gold_text
 from stvgkit.training.cards import describe_model
-from stvgkit.training.crediting import CreditTrainer
+from stvgkit.training.group_log import GroupLog, Reward
 from stvgkit.training.inputs import Collator
 from stvgkit.training.models import Grounder, vision_parts
 from stvgkit.training.outside import plain_rows
 from stvgkit.training.progress import only_our_lines, show_one_line
-from stvgkit.training.row_dataset import REWARD_COLUMNS, row_dataset
+from stvgkit.training.row_dataset import row_dataset
 from stvgkit.training.runs import claim, describe_run, is_trained, last_checkpoint
-from stvgkit.tubes import Tube
+from stvgkit.training.watch import DiversityCheck, FlatCheck, WatchedTrainer
 
 # The paper's optimiser and group (STVG-o1, section 4.1 and Eq. 11), where TRL's defaults differ.
 PAPER_GRPO = {
@@ -105,6 +101,8 @@ def grpo(
     spatial: str = "both",
     share_prompt: bool = True,
     stop_broken: bool = True,
+    check_diversity: int = 0,
+    stop_when_flat: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
     args: GRPOConfig | None = None,
     peft_config: PeftConfig | None = None,
@@ -115,10 +113,12 @@ def grpo(
     `credit` says which tokens are paid for which part of the reward: "whole" (the paper's),
     "to-go" or "parts", see `stvgkit.credit`. `spatial` picks the terms of R_spa, see
     `score_answer`. `share_prompt` does the work of a prompt once for its group, `stop_broken` ends
-    an answer that cannot become valid any more, see `shared_prompt`. `settings` are TRL's
-    `GRPOConfig` on top of `GRPO_DEFAULTS`, the rest is as in `sft`. Besides what that writes, `out`
-    gets `groups.jsonl`, a line for every group of completions with its rewards, advantages, and
-    what each part was paid.
+    an answer that cannot become valid any more, see `shared_prompt`. `check_diversity` prints how
+    much the answers to so many prompts differ, before the first step. Where reward and spread have
+    flattened, a line says so once; `stop_when_flat` ends the run there, as a finished one, see
+    `watch`. `settings` are TRL's `GRPOConfig` on top of `GRPO_DEFAULTS`, the rest is as in `sft`.
+    Besides what that writes, `out` gets `groups.jsonl`, a line for every group of completions with
+    its rewards, advantages, and what each part was paid.
     """
     args = args or GRPOConfig(output_dir=str(out), **GRPO_DEFAULTS | settings)
     _check_batch(args, len(rows))
@@ -131,13 +131,14 @@ def grpo(
         credit=credit,
         spatial=spatial,
         stop_broken=stop_broken,
+        stop_when_flat=stop_when_flat,
     )
     if _claimed(Path(out), run, grounder, args):
         return Path(out)
     scoring = Scoring(
         tuple(args.reward_weights or [1.0] * len(REWARDS)), spatial, grounder.clip_format.think
     )
-    trainer = CreditTrainer(
+    trainer = WatchedTrainer(
         model=grounder.model,
         args=args,
         reward_funcs=[Reward(reward, scoring) for reward in REWARDS],
@@ -147,9 +148,14 @@ def grpo(
         stop_broken=stop_broken,
         train_dataset=row_dataset(plain_rows(rows, grounder.processor)),
         processing_class=grounder.processor,
-        callbacks=[*callbacks, GroupLog(args.num_generations, credit, scoring)],
+        callbacks=[
+            *callbacks,
+            GroupLog(args.num_generations, credit, scoring),
+            FlatCheck(stop_when_flat),
+        ],
         peft_config=deepcopy(peft_config),  # PEFT writes into it
     )
+    trainer.add_callback(DiversityCheck(trainer, check_diversity))
     if grounder.clip_format.frames_as == "video" and (args.use_vllm or not trainer.share_prompt):
         raise InputError(
             "GRPO on frames_as video needs share_prompt, and cannot use vLLM: TRL's own ways take "
@@ -321,75 +327,3 @@ class KeepClipFormat(TrainerCallback):
     def on_save(self, args, state: TrainerState, control, **kwargs) -> None:
         if state.is_world_process_zero:
             self.clip_format.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-class Reward:
-    """One of the five rewards as a run scores with it; the first also logs what groups are about.
-
-    TRL's table of completions gets each completion's sample id and gold tube from it.
-    """
-
-    def __init__(self, reward: Callable, scoring: Scoring) -> None:
-        self.reward, self.scoring = reward, scoring
-        self.__name__ = reward.__name__
-
-    def __call__(self, completions, log_extra=None, **columns) -> list[float]:
-        if log_extra is not None and self.reward is REWARDS[0]:
-            for column in REWARD_COLUMNS:
-                log_extra(column, columns[column])
-        options = {"spatial": self.scoring.spatial, "think": self.scoring.think}
-        return self.reward(completions, **columns, **options)
-
-
-class GroupLog(TrainerCallback):
-    """Gathers TRL's tables of completions into `groups.jsonl`, one group a line.
-
-    A line holds `step`, `id`, the gold tube on the shown frames (`target_frames`, `target_boxes`,
-    `space`), `completions`, and for each of them `rewards`, `total`, `advantages`; `credit`, and
-    under `paid` what the parts of each completion were paid.
-    """
-
-    def __init__(self, num_generations: int, credit: str, scoring: Scoring) -> None:
-        self.num_generations, self.credit, self.scoring = num_generations, credit, scoring
-
-    def on_train_end(self, args, state: TrainerState, control, **kwargs) -> None:
-        if not state.is_world_process_zero:
-            return
-        scale = args.scale_rewards != "none"
-        tables = sorted(Path(args.output_dir, "completions").glob("completions_*.parquet"))
-        with replacing(Path(args.output_dir) / "groups.jsonl") as out:
-            for table in tables:
-                for line in self.groups(pd.read_parquet(table), scale):
-                    out.write(json.dumps(line) + "\n")
-
-    def groups(self, table: pd.DataFrame, scale: bool = True):
-        """The groups in one of TRL's tables; a group's completions follow one another."""
-        for start in range(0, len(table), self.num_generations):
-            group = table.iloc[start : start + self.num_generations]
-            rewards = {name.removesuffix("_reward"): group[name].tolist() for name in _names(group)}
-            totals = np.dot(self.scoring.weights, list(rewards.values()))
-            about = group.iloc[0]
-            target = Tube(about["target_frames"], np.stack(about["target_boxes"]))
-            texts = [turns[0]["content"] for turns in group["completion"]]
-            space = CoordinateSpace.parse(about["space"])
-            paid = pay_group(texts, target, space, self.credit, self.scoring, scale=scale)
-            yield {
-                "step": int(about["step"]),
-                "id": about["id"],
-                "target_frames": target.frames.tolist(),
-                "target_boxes": target.boxes.tolist(),
-                "space": space.name,
-                "completions": texts,
-                "rewards": rewards,
-                "total": totals.tolist(),
-                "advantages": group["advantage"].tolist(),
-                "credit": self.credit,
-                "paid": {
-                    part: [payment.advantages[place] for payment in paid]
-                    for place, part in enumerate(PARTS)
-                },
-            }
-
-
-def _names(table: pd.DataFrame) -> list[str]:
-    return [name for name in table.columns if name.endswith("_reward")]
