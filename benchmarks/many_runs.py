@@ -1,0 +1,125 @@
+"""Many training runs for one table: each in a process of its own, a few at a time, and kept.
+
+A run has a name and a seed, and the folder `OUT/seed{seed}/{name}`. It is done when `metrics.json`
+is in there, as `stvgkit.demo.measured` writes it, and is not made again; what it said is in
+`{name}.txt` beside the folder. A table of several hours is made over several sittings.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from stvgkit import demo
+from stvgkit.files import replacing, write_json
+
+# Two-sided 95 % points of Student's t distribution for n - 1 degrees of freedom.
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+MOST_SEEDS = max(T95)
+
+Run = tuple[str, int]  # a name and a seed
+
+
+def options(doc: str, out: str) -> argparse.ArgumentParser:
+    """A parser with what such a benchmark takes; `out` is where its runs lie."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", choices=range(MOST_SEEDS), default=[])
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder of the runs")
+    parser.add_argument("--processes", type=int, default=2, help="runs at a time")
+    parser.add_argument("--json", type=Path, help="write the scores here, or read them from here")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page here as well")
+    parser.add_argument("--one", nargs=2, metavar=("RUN", "SEED"), help=argparse.SUPPRESS)
+    return parser
+
+
+def work(
+    args: argparse.Namespace,
+    stages: Callable[[], Sequence[Sequence[Run]]],
+    run_one: Callable[[Path, str, int], None],
+    gather: Callable[[Path], dict],
+    page: Callable[[dict], str],
+) -> None:
+    """Make the runs that the options ask for, gather their scores, and print and write the page.
+
+    The runs of one of the `stages` need those of the stages before. `run_one` makes a run, in the
+    process that is started for it. Without `--seeds` no run is made.
+    """
+    if args.one:
+        return run_one(args.out, args.one[0], int(args.one[1]))
+    if args.seeds:
+        _make(args.out, stages(), args.processes)
+    only_read = args.json and not args.seeds
+    results = json.loads(args.json.read_text()) if only_read else gather(args.out)
+    if args.json and not only_read:
+        write_json(args.json, results)
+    text = page(results)
+    print(text)
+    if args.write:
+        with replacing(args.write) as file:
+            file.write(text)
+
+
+def _make(out: Path, stages: Sequence[Sequence[Run]], processes: int) -> None:
+    for split in ("train", "test"):  # now, and not by two runs at a time
+        demo.read_split(out, split, demo.FULL.clips[split])
+    bar = tqdm(total=sum(map(len, stages)), desc="runs")
+    for runs in stages:
+        with ThreadPoolExecutor(processes) as pool:
+            for (name, seed), code in zip(
+                runs, pool.map(lambda run: _start(out, *run), runs), strict=True
+            ):
+                bar.update()
+                if code:
+                    log = out / f"seed{seed}" / f"{name}.txt"
+                    raise SystemExit(f"{name}, seed {seed} failed; {log} says why")
+
+
+def _start(out: Path, name: str, seed: int) -> int:
+    folder = out / f"seed{seed}"
+    if (folder / name / "metrics.json").exists():
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, sys.argv[0], "--out", str(out), "--one", name, str(seed)]
+    with (folder / f"{name}.txt").open("w") as log:
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=one_thread)
+    return done.returncode
+
+
+def finished(out: Path) -> dict[str, dict[str, dict]]:
+    """The scores of every run that is there, as `{seed: {name: metrics}}`."""
+    seeds: dict[str, dict] = {}
+    for path in sorted(out.glob("seed*/*/metrics.json")):
+        seed, name = path.parts[-3].removeprefix("seed"), path.parts[-2]
+        row = json.loads(path.read_text())
+        kept = {key: row[key] for key in (*demo.METRICS, "unparsed", "samples", "seconds")}
+        seeds.setdefault(seed, {})[name] = kept
+    return seeds
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half of its 95 % interval; infinite for a single value.
+
+    >>> interval([1.0, 2.0, 3.0])
+    (2.0, 2.48...)
+    """
+    if len(values) < 2:
+        return float(np.mean(values)), float("inf")
+    half = T95[len(values)] * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return float(np.mean(values)), half
+
+
+def with_half(mean: float, half: float) -> str:
+    """A difference in points as the page shows it.
+
+    >>> with_half(1.25, 0.5), with_half(-2.0, float("inf"))
+    ('+1.2 ± 0.5', '-2.0')
+    """
+    return f"{mean:+.1f}" + (f" ± {half:.1f}" if np.isfinite(half) else "")
