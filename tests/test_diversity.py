@@ -1,6 +1,7 @@
 """What GRPO has to learn from: the numbers by hand, and runs that look at them."""
 
 import itertools
+import json
 import statistics
 
 import numpy as np
@@ -98,10 +99,12 @@ class TestRuns:
         rows = [plan_row(sample, grounder.clip_format) for sample in samples]
         return grpo(grounder, rows, out, **self.SETTINGS | settings)
 
-    def test_a_check_is_printed_and_changes_nothing(self, rows, tmp_path, capsys):
+    @pytest.mark.parametrize("share", [True, False])
+    def test_a_check_is_printed_and_changes_nothing(self, rows, tmp_path, capsys, share):
         said = {}
         for prompts in (0, 2):
-            self.run(rows, tmp_path / str(prompts), max_steps=2, check_diversity=prompts)
+            settings = {"check_diversity": prompts, "share_prompt": share}
+            self.run(rows, tmp_path / str(prompts), max_steps=2, **settings)
             said[prompts] = capsys.readouterr().out.splitlines()
         assert said[0] == []
         assert said[2][0] == "Before training, 2 prompts with 2 answers each:"
@@ -113,7 +116,6 @@ class TestRuns:
     def test_a_run_that_is_flat_says_so_once_and_can_stop(
         self, rows, tmp_path, capsys, monkeypatch
     ):
-        import json
         from functools import partial
 
         from stvgkit.training import trainers
@@ -153,8 +155,6 @@ class TestRuns:
 
         monkeypatch.setattr(group_log.Reward, "__call__", reward)
         out = self.run(rows, tmp_path, max_steps=1)
-        import json
-
         log = json.loads((out / "log.json").read_text())
         assert log[0]["group_reward_std"] == pytest.approx(statistics.stdev([0, 1]) / 2)
 
