@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("trl")
@@ -146,3 +148,130 @@ class TestAblation:
     def test_page_is_the_shipped_one(self, bench, root):
         results = json.loads((root / "data_samples" / "logs" / "ablation.json").read_text())
         assert bench("ablation").page(results) == (root / "docs" / "ablation.md").read_text()
+
+
+class TestNoisyAnnotators:
+    @pytest.fixture(scope="class")
+    def samples(self):
+        """Clips whose gold spans begin and end at the window's edge, or leave room."""
+        from stvgkit.datasets import Sample
+        from stvgkit.tubes import Span, Tube
+
+        def sample(number, start, end):
+            frames = list(range(start, end + 1))
+            boxes = [[0.5, 0.5, 0.7, 0.9]] * len(frames)
+            boxes[0], boxes[-1] = [0.0, 0.0, 0.2, 0.4], [0.8, 0.6, 1.0, 1.0]
+            about = {"query": "it", "video": None, "width": 64, "height": 64, "fps": 8.0}
+            span = Span(start, end)
+            tube = Tube(frames, boxes)
+            return Sample(id=str(number), window=Span(0, 28), span=span, tube=tube, **about)
+
+        spans = [(0, 28), (4, 8), (12, 24), (0, 4), (20, 28)] * 60
+        return [sample(number, *span) for number, span in enumerate(spans)]
+
+    def test_a_third_of_the_spans_is_off_by_one_shown_frame_at_one_end(self, bench, samples):
+        imitation = bench("imitation")
+        marked = imitation.noisy(samples, 0)
+        moved = [
+            {after.span.start - before.span.start, after.span.end - before.span.end}
+            for before, after in zip(samples, marked, strict=True)
+        ]
+        off = [ends for ends in moved if ends != {0}]
+        assert len(off) == len(samples) / 3
+        assert all(ends in ({0, 4}, {0, -4}) for ends in off)
+        assert {4, -4} == set().union(*off) - {0}
+        for sample in marked:
+            assert 0 <= sample.span.start <= sample.span.end <= 28
+            assert sample.tube.frames.tolist() == sample.span.frames().tolist()
+
+    def test_edges_move_by_a_tenth_of_the_box_at_most_and_stay_in_the_frame(self, bench, samples):
+        moves = []
+        for before, after in zip(samples, bench("imitation").noisy(samples, 0), strict=True):
+            assert after.tube.boxes.min() >= 0 and after.tube.boxes.max() <= 1
+            here = [frame in before.span for frame in after.tube.frames]
+            places = after.tube.frames[here] - before.span.start
+            gold, boxes = before.tube.boxes[places], after.tube.boxes[here]
+            sides = np.tile(gold[:, 2:] - gold[:, :2], 2)
+            moves.append((boxes - gold) / sides)
+        inner = np.concatenate(moves)
+        assert np.abs(inner).max() <= 0.1 + 1e-9
+        assert inner.std() == pytest.approx(0.1 / 3**0.5, rel=0.05)  # of an even distribution
+
+    def test_a_seed_marks_the_same_and_another_marks_otherwise(self, bench, samples):
+        noisy = bench("imitation").noisy
+        assert noisy(samples, 1) == noisy(samples, 1)
+        assert noisy(samples, 1) != noisy(samples, 2)
+        assert samples[0].tube.boxes[1].tolist() == [0.5, 0.5, 0.7, 0.9]  # left as they were
+
+
+class TestImitation:
+    def test_sft_goes_on_for_as_many_steps_as_fit_into_the_seconds_of_grpo(self, bench, tmp_path):
+        imitation = bench("imitation")
+        for part, seconds in (("start", 50.0), ("grpo", 125.0)):
+            folder = tmp_path / f"exact-{part}-64"
+            folder.mkdir()
+            (folder / "cpu.json").write_text(json.dumps({"seconds": seconds}))
+        wanted = round(imitation.SFT_STEPS * 2.5)
+        assert imitation.steps_of(tmp_path / "exact-sft-64") == wanted
+
+    def test_what_each_run_learns_from(self, bench, tmp_path, monkeypatch):
+        imitation, tuned = bench("imitation"), {}
+
+        def tune(trainer, base, clips, folder, **settings):
+            tuned[folder.name] = (Path(base).name, clips)
+
+        monkeypatch.setattr(imitation.demo, "read_split", lambda *a: list(range(1344)))
+        monkeypatch.setattr(imitation.demo, "tune", tune)
+        monkeypatch.setattr(imitation.demo, "evaluate", lambda *a: None)
+        monkeypatch.setattr(imitation.demo, "measured", lambda folder, work: work(folder))
+        monkeypatch.setattr(imitation, "steps_of", lambda folder: 7)
+        monkeypatch.setattr(imitation, "noisy", lambda clips, seed: [-clip for clip in clips])
+        runs = imitation.stages(["exact", "noisy"], [256, 1344], [0])
+        assert [name.split("-")[1] for stage in runs for name, _ in stage[:1]] == [
+            "start", "grpo", "sft",
+        ]  # fmt: skip
+        for name, seed in [run for stage in runs for run in stage]:
+            imitation.run_one(tmp_path, name, seed)
+        assert tuned["exact-start-256"] == ("tiny", list(range(256)))
+        assert tuned["exact-sft-256"] == ("exact-start-256", list(range(256)))
+        assert tuned["exact-grpo-256"] == ("exact-start-256", list(range(256, 1344)))
+        assert tuned["noisy-grpo-256"][1] == [-clip for clip in range(256, 1344)]
+        assert tuned["exact-grpo-1344"] == ("exact-start-1344", list(range(1344)))
+
+    def test_a_run_that_was_stopped_begins_anew(self, bench, tmp_path, monkeypatch):
+        """Its seconds would else be those of the rest alone."""
+        imitation = bench("imitation")
+        folder = tmp_path / "seed0" / "exact-start-64"
+        folder.mkdir(parents=True)
+        (folder / "half").touch()
+        monkeypatch.setattr(imitation.demo, "read_split", lambda *a: [])
+        monkeypatch.setattr(imitation.demo, "measured", lambda *a: None)
+        imitation.run_one(tmp_path, "exact-start-64", 0)
+        assert not folder.exists()
+
+    def test_gathering_and_the_page(self, bench, tmp_path):
+        imitation = bench("imitation")
+        of_parts = {"start": [40, 42], "sft": [50, 52], "grpo": [55, 58]}
+        for seed in range(2):
+            for part, values in of_parts.items():
+                for who in ("exact", "noisy")[: 2 - seed]:
+                    folder = tmp_path / f"seed{seed}" / f"{who}-{part}-64"
+                    folder.mkdir(parents=True)
+                    row = dict.fromkeys(imitation.demo.METRICS, values[seed] / 100)
+                    row |= {"unparsed": 1, "samples": 256, "seconds": 9.0, "groups": {}}
+                    (folder / "metrics.json").write_text(json.dumps(row))
+                    (folder / "cpu.json").write_text('{"seconds": 8.5}')
+        results = imitation.gather(tmp_path)
+        assert results["seeds"]["1"]["exact-grpo-64"]["m_vIoU"] == 0.58
+        assert results["seeds"]["0"]["noisy-sft-64"]["cpu"] == 8.5
+        page = imitation.page(json.loads(json.dumps(results)))
+        difference = "+5.5 ± 6.4"  # of 5 and 6
+        assert f"| 64 | 2 | 41.0 | 51.0 | 56.5 | {difference} | Not told apart. |" in page
+        assert "| 64 | 1 | 40.0 | 50.0 | 55.0 | +5.0 | One seed says nothing yet. |" in page
+        assert page.splitlines()[-1] == (
+            "Not run yet: `exact` 128, `exact` 256, `exact` 672, `exact` 1344, "
+            "`noisy` 128, `noisy` 256, `noisy` 672, `noisy` 1344."
+        )
+        from stvgkit.viewing.plots import imitation_lines
+
+        assert imitation_lines(results).data[2].y == (0.565,)

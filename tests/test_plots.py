@@ -18,7 +18,14 @@ from stvgkit.scoring import summarize
 from stvgkit.tubes import Tube
 from stvgkit.video import write_video
 from stvgkit.viewing.pictures import GOLD, PREDICTIONS, THINK, draw_tube, layer_style, tube_svg
-from stvgkit.viewing.plots import clickable, group_bars, reward_curves, tiou_viou, viou_histogram
+from stvgkit.viewing.plots import (
+    clickable,
+    group_bars,
+    imitation_lines,
+    reward_curves,
+    tiou_viou,
+    viou_histogram,
+)
 
 LOG = [
     {
@@ -176,3 +183,28 @@ def test_svg_strip_is_well_formed_and_escapes_names(clip):
     assert "<b>&" in [text.text for text in root.iter(f"{space}text")]
     rects = [r for r in root.iter(f"{space}rect") if r.get("stroke") == GOLD]
     assert len(rects) == 2 and float(rects[0].get("width")) == pytest.approx(98, abs=1)
+
+
+class TestImitationLines:
+    def test_means_and_spread_of_each_kind_of_annotator(self):
+        seeds = {
+            "0": {"exact-sft-64": 0.5, "exact-grpo-64": 0.6, "noisy-grpo-128": 0.3},
+            "1": {"exact-sft-64": 0.7, "exact-start-64": 0.1, "exact-sft-1344": 0.9},
+        }
+        results = {
+            "seeds": {
+                seed: {name: {"m_vIoU": value} for name, value in runs.items()}
+                for seed, runs in seeds.items()
+            }
+        }
+        figure = imitation_lines(results)
+        exact, _, grpo, noisy = figure.data
+        assert exact.x == (64, 1344) and exact.y == pytest.approx((0.6, 0.9))
+        assert exact.error_y.array == pytest.approx((0.02**0.5, 0.0))
+        assert grpo.y == (0.6,) and noisy.x == (128,) and noisy.y == (0.3,)
+        assert [note.text for note in figure.layout.annotations] == ["exact", "noisy"]
+
+    @pytest.mark.parametrize("seeds", [{}, {"0": {}}, {"0": {"exact-start-64": {"m_vIoU": 0.5}}}])
+    def test_nothing_to_draw_is_said(self, seeds):
+        with pytest.raises(InputError, match="no run to draw"):
+            imitation_lines({"seeds": seeds})

@@ -201,6 +201,53 @@ def tiou_viou(
     return _styled(figure, height=480)
 
 
+def imitation_lines(results: Mapping[str, Any], metric: str = "m_vIoU") -> go.Figure:
+    """A metric over the number of clips with answers: SFT that goes on, and GRPO, at equal time.
+
+    `results` is what `benchmarks/imitation.py` writes: `{"seeds": {seed: {name: metrics}}}`, a run
+    being named `{annotators}-{part}-{number}`. Each kind of annotator has a panel. Points are means
+    over seeds, error bars one standard deviation; a number that no seed has run is left out.
+    Raises `InputError` where there is no run to draw.
+
+    >>> runs = {"exact-sft-64": {"m_vIoU": 0.5}, "exact-grpo-64": {"m_vIoU": 0.6}}
+    >>> [(line.name, line.y) for line in imitation_lines({"seeds": {"0": runs}}).data]
+    [('SFT goes on', (0.5,)), ('GRPO', (0.6,))]
+    """
+    from plotly.subplots import make_subplots
+
+    found: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for runs in results["seeds"].values():
+        for name, scores in runs.items():
+            annotators, part, number = name.split("-")
+            points = found.setdefault((annotators, part), {})
+            points.setdefault(int(number), []).append(scores[metric])
+    lines = {"sft": "SFT goes on", "grpo": "GRPO"}
+    panels = sorted({annotators for annotators, part in found if part in lines})
+    if not panels:
+        raise InputError("no run to draw: give what benchmarks/imitation.py has written")
+    figure = make_subplots(cols=len(panels), subplot_titles=panels, shared_yaxes=True)
+    for i, (part, title) in enumerate(lines.items()):
+        for place, annotators in enumerate(panels):
+            points = sorted(found.get((annotators, part), {}).items())
+            spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for _, values in points]
+            figure.add_scatter(
+                x=[number for number, _ in points],
+                y=[float(np.mean(values)) for _, values in points],
+                error_y={"array": spread},
+                name=title,
+                mode="lines+markers",
+                line={"color": COLORS[i], "dash": DASHES[i]},
+                legendgroup=part,
+                showlegend=not place,
+                row=1,
+                col=place + 1,
+            )
+    numbers = sorted({number for points in found.values() for number in points})
+    figure.update_xaxes(type="log", tickvals=numbers, title_text="clips with answers")
+    figure.update_yaxes(title_text=metric, col=1)
+    return _styled(figure)
+
+
 def clickable(figure: go.Figure, on_click: Callable[[str], None]) -> go.Figure:
     """The figure of `tiou_viou`, calling `on_click` with the id of a point that is clicked.
 
