@@ -37,8 +37,9 @@ nb_ipywidgets_js = {}  # scripts from other hosts
 
 default_role = "code"
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True}
+python_maximum_signature_line_length = 80
 suppress_warnings = ["myst.header", "ref.python"]  # a name that a package re-exports has two pages
 
 
