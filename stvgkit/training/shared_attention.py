@@ -142,12 +142,14 @@ class CachedLayout:
         """See `Layout`; `T` is 1, `B` the rows, and keys are those of the rows' own tokens."""
         keys, values = self.keys[module.layer_idx], self.values[module.layer_idx]
         rows, heads, _, size = query.shape
-        query = query.view(rows, keys.shape[1], -1, size)  # (rows, key heads, heads of each, D)
+        # Scaled before the product, which 16 bits could not hold for some models. Each key head has
+        # its query heads: (rows, key heads, query heads of each, D).
+        query = query.view(rows, keys.shape[1], -1, size) * scaling
         scores = self._by_group(query) @ keys.transpose(-1, -2)
         if self.padded is not None:
             scores = scores.masked_fill(self.padded, -torch.inf)
         scores = torch.cat([self._by_row(scores), query @ key.transpose(-1, -2)], dim=-1)
-        weights = (scores * scaling).softmax(-1, dtype=torch.float32).to(query.dtype)
+        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
         shared, own = weights.split([keys.shape[2], key.shape[2]], dim=-1)
         told = self._by_row(self._by_group(shared) @ values) + own @ value
         return told.view(rows, 1, heads, size)

@@ -7,7 +7,7 @@ samples and again for the loss. `SharedPromptTrainer` shares, for each group of 
     the frames' preprocessing and the prompt's tokens     `_tokenize_prompts`
     frames, prompt and cache when answers are sampled     `_generate_single_turn`, see `rollout`
     frames and prompt in log-probabilities and gradients  `_get_per_token_logps_and_entropies`,
-                                                          see `packing`
+                                                          see `packing` and `shared_attention`
 
 and keeps the answers of a group in one micro-batch (`_prepare_inputs`). Everything else is TRL's:
 rewards, advantages, the loss, logs. With the same answers, loss and gradients are TRL's own.
