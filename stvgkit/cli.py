@@ -147,6 +147,13 @@ def _sample(args):
     return find_sample(args.benchmark, args.annotations, args.id, **where)
 
 
+def _refuse(args, names: Sequence[str], why: str) -> None:
+    """Options that would be passed over in silence."""
+    for name in names:
+        if getattr(args, name):
+            raise InputError(f"--{name} {why}")
+
+
 def _beside(target):
     """Where to talk about a file: not on standard output where the file itself goes there."""
     from stvgkit.files import is_stdout
@@ -335,13 +342,14 @@ def run_play(args) -> None:
     from stvgkit.viewing.play import play_answer, play_sample
 
     check_target(args.out)
-    options = {"query": args.query, "budget_mb": args.budget_mb, "reader": args.reader}
-    options["seconds"] = args.window
+    options = {"query": args.query, "seconds": args.window, "reader": args.reader}
+    options["budget_mb"] = args.budget_mb
     if args.annotations or args.benchmark:
+        _refuse(args, ["answer"], "is for a bare --video: give --predictions for a sample")
         player = play_sample(_sample(args), args.benchmark, args.predictions, **options)
     elif args.video:
-        if args.predictions:
-            raise InputError("--predictions needs --annotations: they say which sample is meant")
+        needs = "needs --annotations and --benchmark: they say which sample is meant"
+        _refuse(args, ["predictions", "id", "videos", "boxes"], needs)
         player = play_answer(args.video, args.answer, args.space, args.fps, **options)
     else:
         raise InputError("nothing to play: give --video, or --benchmark with --annotations")
@@ -372,10 +380,8 @@ def run_lab(args) -> None:
 
     check_target(args.out)
     if not (args.annotations or args.benchmark):
-        if args.video:
-            raise InputError(
-                "--video needs --annotations and --benchmark: a reward needs gold boxes"
-            )
+        needs = "needs --annotations and --benchmark: a reward needs gold boxes"
+        _refuse(args, ["video", "videos", "boxes"], needs)
         args.benchmark, args.videos = "hcstvg", data_samples() / "opencv"
         args.annotations = args.videos / "annotations.json"
     lab = lab_of_sample(_sample(args), args.answer, args.space)

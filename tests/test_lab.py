@@ -93,6 +93,7 @@ def test_the_command_writes_a_sample_lab_or_a_named_one(root, tmp_path, capsys):
         (["--space", "3"], "unknown coordinate space '3'"),
         (["--answer", "missing.txt"], "missing.txt is not a file"),
         (["--video", "a.mp4"], "a reward needs gold boxes"),
+        (["--videos", "."], "--videos needs --annotations"),
         (["--benchmark", "hcstvg"], "give both or neither"),
         (["--benchmark", "hcstvg", "--annotations", "{annotations}"], "it has no video file"),
     ],

@@ -350,6 +350,12 @@ def test_play_writes_a_page_with_every_prediction(sample, tmp_path, capsys):
         (["--video", "CLIP", "--predictions", "p.jsonl"], "--annotations"),
         (["--annotations", "ANN"], "--benchmark"),
         (["--video", "CLIP", "--benchmark", "prepared"], "--annotations"),
+        (["--video", "CLIP", "--id", "s"], "--id needs --annotations"),
+        (["--video", "CLIP", "--boxes", "."], "--boxes needs --annotations"),
+        (
+            ["--benchmark", "prepared", "--annotations", "ANN", "--answer", "CLIP"],
+            "give --predictions for a sample",
+        ),
         (["--benchmark", "prepared", "--annotations", "ANN", "--id", "q"], "no sample with id 'q'"),
         (["--benchmark", "prepared", "--annotations", "ANN", "--predictions", "x.csv"], "x.csv"),
     ],
