@@ -71,6 +71,15 @@ def test_a_lesson_shows_its_formulas_plots_and_lab_from_disk(site, visit):
     assert "Traceback" not in text and "Unsolved" not in text and "google.colab" not in text
 
 
+def test_the_example_report_is_that_of_a_run(site, visit):
+    page = visit(site / "example_report.html")
+    report = page.frame_locator("iframe[title='Report of the demo']")
+    assert report.locator("h1").inner_text() == "stvgkit demo"
+    assert report.locator("td").first.inner_text() == "centre box over the whole clip"
+    report.locator(".js-plotly-plot .main-svg").first.wait_for()
+    assert report.locator("iframe").count() == 12  # players
+
+
 def test_first_page_leads_to_lessons_glossary_and_lab(site, visit):
     page = visit(site / "index.html")
     for title, name in [("Glossary", "glossary"), ("The reward lab", "reward_lab")]:
