@@ -49,6 +49,7 @@ def write_report(
         for s in chosen
     )
     curves = reward_curves(json.loads((out / "grpo" / "log.json").read_text()))
+    curves.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
     versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
     body = f"""<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>stvgkit demo</title>
