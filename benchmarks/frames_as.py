@@ -32,7 +32,7 @@ def measure(folder: Path, form: str, seed: int, steps: int, train: list, test: l
     path = folder / "row.json"
     if path.exists():
         return json.loads(path.read_text())
-    start = time.perf_counter()
+    start = time.process_time()
     grounder = load("tiny", frames_as=form)
     rows = [plan_row(sample, grounder.clip_format) for sample in train]
     settings = demo.FULL.sft | {"max_steps": steps, "seed": seed, "disable_tqdm": True}
@@ -40,7 +40,7 @@ def measure(folder: Path, form: str, seed: int, steps: int, train: list, test: l
     report = demo.evaluate(tuned, test, folder)
     tokens = visual_tokens(tuned.model.config, batch_of(tuned.processor, rows[0]))
     row = {name: report.metrics[name] for name in demo.METRICS} | {"unparsed": report.unparsed}
-    row |= {"tokens": tokens, "seconds": round(time.perf_counter() - start, 1)}
+    row |= {"tokens": tokens, "seconds": round(time.process_time() - start, 1)}
     write_json(path, row)
     return row
 
@@ -49,13 +49,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("out/frames_as"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=64)
-    parser.add_argument(
-        "--clips", type=int, default=128, help="for training; half as many are asked"
-    )
+    parser.add_argument("--steps", type=int, default=demo.FULL.sft["max_steps"])
+    parser.add_argument("--clips", type=int, default=demo.FULL.shown, help="for training")
+    parser.add_argument("--asked", type=int, default=demo.FULL.clips["test"], help="for the test")
     options = parser.parse_args()
     train = demo.read_split(options.out, "train", options.clips)
-    test = demo.read_split(options.out, "test", options.clips // 2)
+    test = demo.read_split(options.out, "test", options.asked)
     found: dict[str, list[dict]] = {form: [] for form in FRAMES_AS}
     for seed in range(options.seeds):
         for form in FRAMES_AS:

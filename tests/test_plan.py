@@ -10,10 +10,11 @@ from stvgkit.cli import main
 from stvgkit.datasets import Sample
 from stvgkit.errors import InputError
 from stvgkit.rows import gold_text, plan_row, row_images, row_messages
-from stvgkit.training.cost import FSDP, SWITCHES, ZERO3, Launch
+from stvgkit.training.cost import FSDP, ZERO3, Launch
 from stvgkit.training.longest import QUERY, batch_of, describe
 from stvgkit.training.plan import Plan, make_plan
 from stvgkit.training.recipes import parse
+from stvgkit.training.step import SWITCHES
 from stvgkit.tubes import Span, Tube
 from stvgkit.video import write_video
 
@@ -134,7 +135,7 @@ def test_grpo_counts_the_reference_and_the_cache(counted):
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
 def test_attention_in_one_call_takes_the_same_memory(name, tmp_path, monkeypatch):
     """As window by window and frame by frame, with and without checkpointing."""
-    from stvgkit.training import cost
+    from stvgkit.training import step
 
     vision = dict(hidden_size=64, intermediate_size=64, depth=2, num_heads=2)  # it has the peak
     families.save_family(name, tmp_path, vision=vision)
@@ -147,7 +148,7 @@ def test_attention_in_one_call_takes_the_same_memory(name, tmp_path, monkeypatch
             yield make_plan("r", "sft", task, model, args, **clips).memory["activations"]
 
     at_once = list(peaks())
-    monkeypatch.setattr(cost, "attend_at_once", lambda network: None)
+    monkeypatch.setattr(step, "attend_at_once", lambda network: None)
     assert at_once == pytest.approx(list(peaks()), rel=0.01)
 
 
@@ -175,6 +176,7 @@ def test_gradients_of_the_batch_before_are_held(counted):
 
 def test_vllm_takes_its_share_and_may_sleep():
     parts = dict(memory={}, phases={"train": 40_000_000_000, "rest": 20_000_000_000})
+    parts |= dict(flops={}, vision_flops=0.0)
     plan = Plan("r", "m", "grpo", 1, 1, None, Launch(), **parts, vllm_share=0.5)
     assert plan.needs(80) == 80 and not plan.fits(80)
     asleep = Plan("r", "m", "grpo", 1, 1, None, Launch(), **parts, vllm_share=0.5, vllm_sleeps=True)
@@ -225,3 +227,91 @@ def test_parameters_are_those_of_the_published_weights(name, tmp_path):
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(tmp_path))
     assert sum(weight.numel() for weight in model.parameters()) == published
+
+
+class Hand:
+    """Work of a Qwen-VL by hand: 2 for a weight and token, 4 for a pair of tokens and its size."""
+
+    def __init__(self, folder, clip):
+        from torch.nn import Conv3d, Linear
+        from transformers import AutoModelForImageTextToText
+
+        network = AutoModelForImageTextToText.from_pretrained(folder)
+        text, seen = network.config.get_text_config(), network.config.vision_config
+
+        def weights(part, kind=Linear):
+            return sum(x.weight.numel() for x in part.modules() if isinstance(x, kind))
+
+        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        self.of_token = 2 * weights(network.model.language_model)
+        self.of_pair = 4 * text.num_hidden_layers * text.num_attention_heads * size
+        self.of_head = 2 * network.lm_head.weight.numel()
+        width, height = clip.size
+        patches = width * height // seen.patch_size**2  # of a frame
+        visual, blocks = network.model.visual, weights(network.model.visual.blocks)
+        linear = 2 * patches * (blocks + weights(visual, Conv3d))
+        linear += 2 * patches // 4 * (weights(visual) - blocks)  # mergers see four patches as one
+        squares = seen.depth * patches**2
+        if hasattr(seen, "window_size"):  # of 8 x 8 patches, but in one of the two layers
+            squares = patches**2 + patches * 64
+        self.of_frame = linear + 4 * seen.hidden_size * squares
+
+    def __call__(self, tokens, pairs, scored, frames):
+        text = self.of_token * tokens + self.of_pair * pairs + self.of_head * scored
+        return text + self.of_frame * frames
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_work_by_hand(name, tmp_path):
+    """Every part of a step, of SFT and of GRPO, with and without sharing."""
+    families.save_family(name, tmp_path)
+    clips = dict(video=(224, 112), seconds=1)
+    sizes = dict(max_side=224, gradient_checkpointing=False, gradient_accumulation_steps=3)
+    two = dict(per_device_train_batch_size=2) | sizes
+    plan = make_plan("r", "sft", *recipe("sft", tmp_path, **two), **clips)
+    work = Hand(tmp_path, plan.clip)
+    prompt, answer = plan.clip.visual_tokens + plan.clip.text_tokens, plan.clip.answer_tokens
+    length = prompt + answer
+    close = dict(rel=2e-3)  # positions are turned by a small product, left out here
+    forward = 6 * work(length, length * (length + 1) / 2, answer, plan.clip.frames)
+    assert plan.flops["forward"] == pytest.approx(forward, **close)
+    assert 2 * forward < plan.flops["backward"] < 3 * forward  # the head's three products
+
+    sizes |= dict(per_device_train_batch_size=8, num_generations=8, max_completion_length=5, beta=0)
+    shared = make_plan("r", "grpo", *recipe("grpo", tmp_path, **sizes), **clips)
+    alone = recipe("grpo", tmp_path, **sizes, share_prompt=False)
+    alone = make_plan("r", "grpo", *alone, **clips)
+    frames, answer, length = plan.clip.frames, 5, prompt + 5
+    read = work(prompt, prompt * (prompt + 1) / 2, 1, frames)
+    assert shared.flops["prefill"] == pytest.approx(3 * read, **close)
+    assert alone.flops["prefill"] == pytest.approx(24 * read, **close)
+    told = 24 * work(answer - 1, sum(prompt + 1 + k for k in range(answer - 1)), answer - 1, 0)
+    for one in (shared, alone):
+        assert one.flops["decode"] == pytest.approx(told, **close)
+    before = prompt - 1
+    pairs = before * (before + 1) / 2 + 8 * (answer + 1) * (before + answer + 1)
+    forward = 3 * work(before + 8 * (answer + 1), pairs, 8 * answer, frames)
+    assert shared.flops["forward"] == pytest.approx(forward, **close)
+    forward = 24 * work(length, length * (length + 1) / 2, answer, frames)
+    assert alone.flops["forward"] == pytest.approx(forward, **close)
+    # What TRL would do stands beside the shared plan, and is the plan of a run that does not share.
+    assert shared.shared and not alone.shared and alone.alone == "share_prompt is false"
+    assert shared.stock.flops == alone.flops
+    assert shared.stock.phases == pytest.approx(alone.phases, rel=1e-3)
+    assert shared.phases["train"] < alone.phases["train"]
+
+
+def test_a_frozen_vision_part_works_forward_alone(counted):
+    free, frozen = counted(), counted(use_peft=True, lora_r=4, train_vision=False)
+    assert 0 < 2.5 * frozen.vision_flops < free.vision_flops < sum(free.flops.values())
+
+
+def test_reference_and_old_scores_are_forwards(counted):
+    """A reference model scores all answers; so does the model where it learns from them twice."""
+    sizes = dict(per_device_train_batch_size=8, max_completion_length=4)
+    plain = counted("grpo", beta=0, **sizes)
+    assert plain.flops["scoring"] == 0
+    assert counted("grpo", beta=0.1, **sizes).flops["scoring"] == plain.flops["forward"]
+    twice = counted("grpo", beta=0, num_iterations=2, **sizes)
+    assert twice.flops["prefill"] == plain.flops["prefill"] / 2
+    assert twice.flops["scoring"] == plain.flops["forward"] / 2

@@ -1,23 +1,17 @@
-"""What a model costs in memory: its state in each process, and the peaks of a step.
+"""What a model costs in memory whatever it is fed: its state in each process.
 
 Weights, gradients and optimizer states follow from the number of parameters and from how a launch
-splits them. Activations are counted: one step is taken on tensors without values (see `meter`).
+splits them. What a step takes on top is counted, see `step`.
 """
 
 from __future__ import annotations
 
-import inspect
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import trl.trainer.utils
-from trl.kernels import chunked_logprob
 
 from stvgkit.errors import InputError
 from stvgkit.training import recipes
-from stvgkit.training.meter import Meter
-from stvgkit.training.rollout import cache_name
 
 GATHERED = 1e9  # DeepSpeed's stage3_max_live_parameters
 DDP, FSDP, ZERO3 = "ddp", "fsdp", "zero3"
@@ -131,99 +125,5 @@ def _optimizer_bytes(name: str, wide: int) -> float:
     raise InputError(f"the states of the optimizer {name!r} are not known: plan with adamw_torch")
 
 
-def _many(batch, count: int) -> dict[str, torch.Tensor]:
-    return {key: torch.cat([value] * count) for key, value in batch.items()}
-
-
 def tensor_bytes(batch) -> int:
     return sum(value.numel() * value.element_size() for value in batch.values())
-
-
-def attend_at_once(network) -> None:
-    """Let a vision part attend to all of its patches in one call, not frame by frame.
-
-    The windows of a Qwen2.5-VL clip are thousands of calls, each of which takes its time here.
-    PyTorch's fused attention takes memory by the patch, so that the bytes stay the same.
-    """
-
-    def at_once(part, args, kwargs):
-        ends = kwargs.get("cu_seqlens")
-        return (args, kwargs) if ends is None else (args, kwargs | {"cu_seqlens": ends[[0, -1]]})
-
-    if network.config._attn_implementation == "eager":
-        return
-    for part in network.modules():
-        if "cu_seqlens" in inspect.signature(part.forward).parameters:
-            part.register_forward_pre_hook(at_once, with_kwargs=True)
-
-
-# TRL scores tokens with Triton kernels on a GPU and with copies of the logits elsewhere. Only these
-# private names say which; its public `add_fused_lm_head` asks the device and takes no choice.
-SWITCHES = (
-    (trl.trainer.utils, "_use_triton"),  # the answer's tokens alone, or all of them
-    (chunked_logprob, "_forward_tile"),
-    (chunked_logprob, "_backward_tile"),
-)
-
-
-@contextmanager
-def loss_of_a_gpu():
-    """TRL's loss as a GPU takes it: of the answer's tokens alone, by kernels that work in place."""
-
-    def yes_or_in_place(*args, **kwargs) -> bool:
-        return True
-
-    before = [getattr(module, name) for module, name in SWITCHES]
-    try:
-        for module, name in SWITCHES:
-            setattr(module, name, yes_or_in_place)
-        yield
-    finally:
-        for (module, name), own in zip(SWITCHES, before, strict=True):
-            setattr(module, name, own)
-
-
-def train_peak(network, meter: Meter, batch, size: int, accumulated: bool) -> int:
-    """Bytes above weights and gradients at the peak of forward and backward.
-
-    Where gradients are `accumulated`, those of the batch before are held all the while.
-    """
-    network.train()
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    gradients = sum(weight.numel() * weight.element_size() for weight in weights)
-    with meter:
-        before = meter.live
-        for weight in weights:
-            weight.grad = torch.empty_like(weight) if accumulated else None
-        meter.peak = meter.live
-        out = network(**_many(batch, size), use_cache=False, fused_lm_head=True)
-        (-out.log_probs.sum()).backward()
-        found = meter.peak - before - gradients
-    for weight in weights:
-        weight.grad = None
-    return max(found, 0)
-
-
-def rollout_peak(network, meter: Meter, batch, prompt: int, rows: int) -> tuple[int, int]:
-    """Bytes of reading the prompts of `rows` answers, and of the cache that this leaves."""
-    network.eval()
-    tokens = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
-    inputs = {key: v[:, :prompt] if key in tokens else v for key, v in batch.items()}
-    del inputs["labels"]
-    left = {}
-
-    def measure(rows: int) -> int:
-        with meter, torch.no_grad():
-            before = meter.peak = meter.live
-            out = network(**_many(inputs, rows), use_cache=True, logits_to_keep=1)
-            layers = getattr(out, cache_name(network)).layers
-            left[rows] = sum(tensor_bytes({"k": layer.keys, "v": layer.values}) for layer in layers)
-        return meter.peak - before
-
-    peak = _in_proportion(measure, rows)
-    return peak, left[1] * rows
-
-
-def _in_proportion(measure, rows: int) -> int:
-    one = measure(1)
-    return one if rows == 1 else one + (measure(2) - one) * (rows - 1)

@@ -15,6 +15,7 @@ from stvgkit.errors import InputError
 from stvgkit.rows import ClipFormat, gold_text, row_messages
 from stvgkit.training.inputs import Collator
 from stvgkit.training.models import adapter_base, clip_format_of, keep_frame_size, model_path
+from stvgkit.training.packing import TOKEN_FIELDS
 
 QUERY = "the person in the red coat who walks to the door and opens it"
 
@@ -89,12 +90,11 @@ def batch_of(processor, row: dict, images: Sequence | None = None) -> dict[str, 
 def with_answer(batch, prompt: int, length: int) -> dict[str, torch.Tensor]:
     """The batch with an answer of `length` tokens, whichever they are."""
     changed = dict(batch)
-    for name, filler in (("input_ids", 1), ("labels", 1), ("attention_mask", 1)):
-        tail = batch[name].new_full((1, length), filler)
-        changed[name] = torch.cat([batch[name][:, :prompt], tail], dim=1)
-    for name in ("mm_token_type_ids", "token_type_ids"):
+    ids = batch["input_ids"][:, :prompt]
+    changed["labels"] = torch.cat([torch.full_like(ids, -100), ids.new_ones((1, length))], dim=1)
+    for name in TOKEN_FIELDS:
         if name in batch:
-            tail = batch[name].new_zeros((1, length))
+            tail = batch[name].new_full((1, length), name in ("input_ids", "attention_mask"))
             changed[name] = torch.cat([batch[name][:, :prompt], tail], dim=1)
     return changed
 

@@ -1,9 +1,13 @@
 """What a recipe will need, before it is started: `stvgkit plan RECIPE`.
 
 The model is built from its configuration alone and one optimizer step is taken on tensors without
-values (see `cost`): that counts the activations, with the recipe's frames, lengths, batch, LoRA
-and gradient checkpointing, as PyTorch would hold them. Weights, gradients and optimizer states
-follow from the number of parameters and from how the recipe's launch splits them.
+values (see `step`): that counts the activations, with the recipe's frames, lengths, batch, LoRA
+and gradient checkpointing, as PyTorch would hold them, and the work in floating point operations.
+Weights, gradients and optimizer states follow from the number of parameters and from how the
+recipe's launch splits them (see `cost`).
+
+Where GRPO shares a prompt among the answers of its group, the plan is of that, and beside it stands
+what the same step would take as stock TRL does it.
 
 Left out: what a GPU's driver and libraries take (`RESERVE` is kept free for them), and 16-bit
 autocast copies of weights that are kept in 32 bits.
@@ -16,32 +20,46 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from stvgkit.errors import InputError
 from stvgkit.files import check_target
-from stvgkit.training import cost, longest, recipes
+from stvgkit.training import cost, longest, recipes, step
 from stvgkit.training.cost import Launch
 from stvgkit.training.longest import Clip
 from stvgkit.training.meter import Meter
-from stvgkit.training.models import Grounder
+from stvgkit.training.models import Grounder, vision_parts
 from stvgkit.training.refusals import one_line
+from stvgkit.training.shared_prompt import why_not_shared
 
-GB = 1e9
+GB, TERA = 1e9, 1e12
 GPUS = {"T4": 16, "L4": 24, "A10": 24, "A100": 80, "H100": 80}  # gigabytes
 RESERVE = 1.5  # GB kept free for the CUDA context, libraries and fragmentation; a guess
 MOST_SIDE, MOST_SECONDS = 100_000, 86_400  # of a video: its pixels, and a day
 
 
 @dataclass(frozen=True)
+class Stock:
+    """What stock TRL would take, which reads a prompt anew for each answer; as in `Plan`."""
+
+    phases: dict[str, float]
+    flops: dict[str, float]
+    vision_flops: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """A recipe's needs. `memory` is bytes for each GPU at its fullest moment, by what they are.
 
-    `phases` are the bytes at the peak of each part of a step. `vllm_share` is the part of a GPU
-    that vLLM takes for itself; where `vllm_sleeps`, it gives it back while the model is trained.
+    `phases` are the bytes at the peak of each part of a step, `flops` the floating point operations
+    of one optimizer step in each process, by part, and `vision_flops` those of them in the vision
+    part. Where prompts are `shared`, `stock` has the phases and flops of stock TRL; where they
+    could be and are not, `alone` says why. `vllm_share` is the part of a GPU that vLLM takes for
+    itself; where `vllm_sleeps`, it gives it back while the model is trained.
     """
 
     recipe: str
@@ -53,16 +71,25 @@ class Plan:
     launch: Launch
     memory: dict[str, float]
     phases: dict[str, float]
+    flops: dict[str, float]
+    vision_flops: float
+    shared: bool = False
+    alone: str | None = None
+    stock: Stock | None = None
     vllm_share: float = 0.0
     vllm_sleeps: bool = False
 
-    def needs(self, gigabytes: float) -> float:
-        """Gigabytes of a GPU of this size that the run takes, vLLM's share included."""
+    def needs(self, gigabytes: float, stock: Stock | None = None) -> float:
+        """Gigabytes of a GPU of this size that the run takes, vLLM's share included.
+
+        With `stock`, what it would take as stock TRL does it.
+        """
+        phases = stock.phases if stock else self.phases
         share = self.vllm_share * gigabytes
-        train = self.phases["train"] / GB
+        train = phases["train"] / GB
         if not share:
-            return max(self.phases.values()) / GB
-        return max(train, self.phases["rest"] / GB + share) if self.vllm_sleeps else train + share
+            return max(phases.values()) / GB
+        return max(train, phases["rest"] / GB + share) if self.vllm_sleeps else train + share
 
     def fits(self, gigabytes: float) -> bool:
         """Whether a GPU of this size holds it, `RESERVE` aside."""
@@ -72,6 +99,7 @@ class Plan:
         """The plan and its verdicts as plain values, ready for JSON."""
         verdicts = {
             name: {"gigabytes": size, "needs": self.needs(size), "fits": self.fits(size)}
+            | ({"stock_needs": self.needs(size, self.stock)} if self.stock else {})
             for name, size in gpus.items()
         }
         return asdict(self) | {"gpus": verdicts, "reserve": RESERVE}
@@ -90,7 +118,17 @@ class Plan:
             *(f"  {name:<24}{size / GB:>9.3f} GB" for name, size in self.memory.items()),
         ]
         for name, size in self.phases.items():
-            lines.append(f"peak while: {name:<14}{size / GB:>9.3f} GB")
+            line = f"peak while: {name:<14}{size / GB:>9.3f} GB"
+            if self.stock and name in self.stock.phases:
+                line += f", as stock TRL does it {self.stock.phases[name] / GB:.3f} GB"
+            lines.append(line)
+        parts = ", ".join(f"{name} {_tera(work)}" for name, work in self.flops.items())
+        line = f"an optimizer step: {_tera(sum(self.flops.values()))} TFLOP"
+        if self.stock:
+            line += f", as stock TRL does it {_tera(sum(self.stock.flops.values()))}"
+        lines += [line, f"  {parts}; the vision part has {_tera(self.vision_flops)} of it"]
+        if self.alone:
+            lines.append(f"prompts are not shared in their groups: {self.alone}")
         if self.vllm_share:
             lines.append(f"vLLM takes {self.vllm_share:.0%} of each GPU on top")
         for name, size in gpus.items():
@@ -100,6 +138,10 @@ class Plan:
                 "kept free"
             )
         return "\n".join(lines)
+
+
+def _tera(flops: float) -> str:
+    return f"{flops / TERA:,.0f}" if flops >= 100 * TERA else f"{flops / TERA:.3g}"
 
 
 def plan(argv: Sequence[str]) -> tuple[Plan, dict[str, float], str | None]:
@@ -157,16 +199,73 @@ def make_plan(
     row = longest.longest_row(clip_format, video, seconds)
     batch = longest.batch_of(processor, row)
     prompt = int((batch["labels"][0] != -100).int().argmax())
-    answer = batch["input_ids"].shape[1] - prompt
-    if method == "grpo":
-        answer = args.max_completion_length
-        batch = longest.with_answer(batch, prompt, answer)
+    answer = batch["input_ids"].shape[1] - prompt if method == "sft" else args.max_completion_length
     visual = longest.visual_tokens(config, batch)
     shown = (len(row["times"]), tuple(row["size"]), clip_format.frames_as)
     clip = Clip(*shown, visual, prompt - visual, answer)
     launch = Launch.read(task.launch)
 
     dtype = cost.dtype_of(model.dtype, config)
+    grounder, network, four_bit = _built(config, dtype, task, model, args, processor, clip_format)
+    step.attend_at_once(network)
+    meter = Meter()
+    with meter:
+        meter.adopt(network)
+    for part in vision_parts(grounder.model).values():
+        meter.tell_apart(part)
+    state = cost.state_bytes(network, dtype, four_bit, launch, args)
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in network.parameters())
+    adapter = network is not grounder.model
+    if method == "grpo" and args.beta and not adapter:
+        state["reference model"] = cost.shared(total * dtype.itemsize, launch)
+
+    work = step.Work.of(method, args)
+    alone, stock = None, None
+    with nullcontext() if on_cpu else step.loss_of_a_gpu():
+        if method == "sft":
+            taken = step.sft_step(network, meter, batch, work)
+        else:
+            alone = _why_alone(task, args, grounder.model)
+            asked = step.Asked.of(network, meter, batch, prompt, answer)
+            draw = partial(step.sample, network, meter, asked, work, _sampling(args))
+            learn = partial(step.grpo_step, network, meter, asked, work)
+            # vLLM reads a prompt once for its group in any case.
+            drawn = draw(shared=not alone or args.use_vllm)
+            taken = learn(drawn, shared=not alone)
+            if not alone:
+                apart = drawn if args.use_vllm else draw(shared=False)
+                plain = learn(apart, shared=False)
+                stock = Stock(_phases(method, args, state, plain), plain.flops, plain.vision)
+    phases = _phases(method, args, state, taken)
+    fullest = max(phases, key=phases.__getitem__)
+    memory = state | {"inputs": taken.inputs}
+    if fullest == "generate":
+        del memory["gradients"]
+    memory["activations"] = phases[fullest] - sum(memory.values())
+    colocated = method == "grpo" and args.use_vllm and args.vllm_mode == "colocate"
+    return Plan(
+        recipe,
+        model.model_name_or_path,
+        method,
+        total - (trained if adapter else 0),
+        trained,
+        clip,
+        launch,
+        {name: int(size) for name, size in memory.items()},
+        phases,
+        taken.flops,
+        taken.vision,
+        stock is not None,
+        alone,
+        stock,
+        args.vllm_gpu_memory_utilization if colocated else 0.0,
+        colocated and args.vllm_enable_sleep_mode,
+    )
+
+
+def _built(config, dtype, task, model, args, processor, clip_format) -> tuple:
+    """The model, the model as it is trained, and the bytes of its weights of 4 or 8 bits."""
     with torch.device("meta"):
         network = AutoModelForImageTextToText.from_config(
             config, dtype=dtype, attn_implementation=model.attn_implementation or "sdpa"
@@ -181,59 +280,34 @@ def make_plan(
 
         with torch.device("meta"):
             network = get_peft_model(network, adapter, autocast_adapter_dtype=False)
-    cost.attend_at_once(network)
-    meter = Meter()
-    with meter:
-        meter.adopt(network)
     if args.gradient_checkpointing:
         renamed = getattr(network, "activation_checkpointing_enable", None)  # its newer name
         (renamed or network.gradient_checkpointing_enable)({"use_reentrant": False})
         if adapter is not None:
             network.enable_input_require_grads()
+    return grounder, network, four_bit
 
-    state = cost.state_bytes(network, dtype, four_bit, launch, args)
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in network.parameters())
-    size = args.per_device_train_batch_size
-    accumulated = args.gradient_accumulation_steps > 1  # then gradients are there from before
-    with nullcontext() if on_cpu else cost.loss_of_a_gpu():
-        activations = cost.train_peak(network, meter, batch, size, accumulated)
-    inputs = cost.tensor_bytes(batch)
-    if method == "grpo":
-        if args.beta and adapter is None:
-            state["reference model"] = cost.shared(total * dtype.itemsize, launch)
-        rollouts = size * (args.steps_per_generation or args.gradient_accumulation_steps)
-        inputs *= rollouts
-    else:
-        inputs *= size
+
+def _phases(method: str, args, state: dict[str, float], taken: step.Step) -> dict[str, float]:
+    """Bytes at the peak of each part of a step; `rest` is what is there all the time."""
     rest = sum(size for name, size in state.items() if name != "gradients")
-    memory = state | {"inputs": inputs, "activations": activations}
-    phases: dict[str, float] = {"train": sum(memory.values())}
-    vllm_share, sleeps = 0.0, False
+    phases: dict[str, float] = {"train": sum(state.values()) + taken.inputs + taken.train}
     if method == "grpo" and args.use_vllm:
         phases["rest"] = rest
-        if args.vllm_mode == "colocate":
-            vllm_share, sleeps = args.vllm_gpu_memory_utilization, args.vllm_enable_sleep_mode
     elif method == "grpo":
-        prefill, cache = cost.rollout_peak(network, meter, batch, prompt, rollouts)
-        whole = int(cache * (prompt + answer) / prompt)
-        layers = config.get_text_config().num_hidden_layers
-        grown = whole + whole // layers  # a layer's cache is copied to grow
-        phases["generate"] = rest + inputs + max(prefill, grown)
-        if phases["generate"] > phases["train"]:
-            del memory["gradients"], memory["activations"]
-            memory |= {"inputs": inputs, "KV cache": grown}
-            memory["activations"] = phases["generate"] - rest - inputs - grown
-    return Plan(
-        recipe,
-        model.model_name_or_path,
-        method,
-        total - (trained if adapter is not None else 0),
-        trained,
-        clip,
-        launch,
-        {name: int(size) for name, size in memory.items()},
-        {name: int(size) for name, size in phases.items()},
-        vllm_share,
-        sleeps,
-    )
+        phases["generate"] = rest + taken.inputs + taken.generate
+    return {name: int(size) for name, size in phases.items()}
+
+
+def _sampling(args) -> GenerationConfig:
+    """How a `GRPOConfig` has answers sampled."""
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "cache_implementation")
+    settings = {name: getattr(args, name) for name in names}
+    return GenerationConfig(do_sample=True, **settings | (args.generation_kwargs or {}))
+
+
+def _why_alone(task, args, network) -> str | None:
+    """Why a prompt is read once for each answer; None where its group shares it."""
+    if not task.share_prompt:
+        return "share_prompt is false"
+    return why_not_shared(network, None if args.use_vllm else _sampling(args))

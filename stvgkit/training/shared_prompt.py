@@ -23,6 +23,7 @@ import warnings
 from contextlib import nullcontext
 
 import torch
+from transformers import GenerationConfig
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
@@ -33,6 +34,22 @@ from stvgkit.training.packing import Prompt, pack, runs
 from stvgkit.training.rollout import can_sample, merged, sample
 from stvgkit.training.shared_attention import NAME as SHARED
 from stvgkit.training.shared_attention import take_layouts
+
+
+def why_not_shared(model, sampling: GenerationConfig | None) -> str | None:
+    """What keeps prompts from being shared; None where nothing does.
+
+    `sampling` is how answers are sampled, None where another program does that.
+    """
+    text = model.config.get_text_config()
+    attention = text._attn_implementation
+    if attention not in ("sdpa", SHARED) or not model._supports_attention_backend:
+        return f"attention {attention!r} of this model cannot be shared: use sdpa"
+    if any(layer != "full_attention" for layer in getattr(text, "layer_types", None) or ()):
+        return "some layers of this model do not see the whole sequence"
+    if sampling is not None and not can_sample(sampling):
+        return "it samples with settings beyond temperature, top-k, top-p and min-p"
+    return None
 
 
 class SharedPromptTrainer(GRPOTrainer):
@@ -65,20 +82,12 @@ class SharedPromptTrainer(GRPOTrainer):
 
     def _why_not(self) -> str | None:
         """What keeps this run from sharing prompts; None where nothing does."""
-        model = self.accelerator.unwrap_model(self.model)
-        attention = model.config.get_text_config()._attn_implementation
-        layers = getattr(model.config.get_text_config(), "layer_types", None) or []
         if self.tools or self.environment_factories is not None or self.rollout_func is not None:
             return "tools, environments and rollout functions have ways of their own"
-        if attention not in ("sdpa", SHARED) or not model._supports_attention_backend:
-            return f"attention {attention!r} of this model cannot be shared: use sdpa"
-        if any(layer != "full_attention" for layer in layers):
-            return "some layers of this model do not see the whole sequence"
-        if not self.use_vllm and not can_sample(self.generation_config):
-            return "it samples with settings beyond temperature, top-k, top-p and min-p"
         if self.aux_loss_enabled:
             return "the balance of experts is counted over whole batches"
-        return None
+        model = self.accelerator.unwrap_model(self.model)
+        return why_not_shared(model, None if self.use_vllm else self.generation_config)
 
     # --- the prompts ---------------------------------------------------------------------------
 
