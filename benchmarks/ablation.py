@@ -1,8 +1,8 @@
 """The paper's ablation on the demo's clips, with error bars, and what the paper never ran.
 
 For each seed the demo's SFT makes one checkpoint. Every row is a GRPO run from there that differs
-from `full` (the paper's rewards and its credit) in one setting, scored on the demo's test clips. The
-row `parts` is the demo's own run.
+from `full` (the paper's rewards and its credit) in one setting, scored on the demo's test clips.
+The row `parts` is the demo's own run.
 No setting was chosen by these scores. Runs are made two at a time, each on one thread, and are
 kept: what is done is not done again, and a run that was stopped goes on.
 

@@ -2,10 +2,11 @@
 
 For each seed: `stvgkit demo`, then the same SFT continued from its checkpoint for as many steps as
 fit into the time that GRPO trained, with the answers that it was shown before ("SFT for as long",
-the baseline). `--informed` adds SFT that is shown the answers to GRPO's clips as well. Prints every
-row's mean and standard deviation over the seeds, the gains seed by seed, and seconds; `--write
-FILE` puts the same into a page. Goes on where it was.
-Run: python benchmarks/demo_seeds.py [--seeds 0 1 2] [--informed]
+the baseline; `--longer` names its seeds where not all are wanted). `--informed` adds SFT that is
+shown the answers to GRPO's clips as well. Prints every row's mean and standard deviation over the
+seeds, the gains seed by seed, and seconds; `--write FILE` puts the same into a page. Goes on where
+it was.
+Run: python benchmarks/demo_seeds.py [--seeds 0 1 2] [--longer 0] [--informed]
 """
 
 import argparse
@@ -36,16 +37,16 @@ ROWS = demo.ROWS | LONGER
 TIME = re.compile(r"\s*<time>\s*(\d+)\s*-\s*(\d+)\s*</time>")
 
 
-def run_seed(out: Path, seed: int, smoke: bool, informed: bool) -> dict:
-    """The rows of one seed, with those of `LONGER` among them."""
+def run_seed(out: Path, seed: int, smoke: bool, extra: list[str]) -> dict:
+    """The rows of one seed, with the `extra` ones of `LONGER` among them."""
     budget = demo.SMOKE if smoke else demo.FULL
     command = [sys.executable, "-m", "stvgkit", "demo", "--out", str(out), "--seed", str(seed)]
     subprocess.run(command + ["--smoke"] * smoke, check=True)
     metrics = json.loads((out / "metrics.json").read_text())
     rows = metrics["rows"]
-    shown = {"longer": budget.shown} | ({"informed": budget.clips["train"]} if informed else {})
-    for row, clips in shown.items():
-        work = partial(longer, out, seed=seed, budget=budget, clips=clips)
+    shown = {"longer": budget.shown, "informed": budget.clips["train"]}
+    for row in extra:
+        work = partial(longer, out, seed=seed, budget=budget, clips=shown[row])
         rows[row] = demo.measured(out / row, work)
     more = {key: metrics[key] for key in ("novel", "parsed_before", "pass@8")}
     return {row: rows[row] for row in ROWS if row in rows} | more
@@ -130,20 +131,25 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
         f"| | {' | '.join(head)} |",
         "| --- |" + " --- |" * len(head),
     ]
-    names = {row: name for row, name in ROWS.items() if row in results[0]}
-    lines += [_line(name, [rows[row] for rows in results], head) for row, name in names.items()]
+    names = {}
+    for row, name in ROWS.items():
+        found = [rows[row] for rows in results if row in rows]
+        if found:
+            few = f" ({len(found)} seeds)" if len(found) < len(results) else ""
+            names[row] = name + few
+            lines.append(_line(names[row], found, head))
     lines += ["", "## Gain of SFT + GRPO, seed by seed", ""]
     lines += [f"| over | {' | '.join(demo.METRICS)} |", "| --- |" + " --- |" * len(demo.METRICS)]
     for row in ("sft", *(row for row in LONGER if row in names)):
         gains = [
-            [100 * (rows["grpo"][name] - rows[row][name]) for rows in results]
+            [100 * (rows["grpo"][name] - rows[row][name]) for rows in results if row in rows]
             for name in demo.METRICS
         ]
         cells = (
             f"{np.mean(gain):+.1f} ± {_spread(gain):.1f} ({', '.join(f'{g:+.1f}' for g in gain)})"
             for gain in gains
         )
-        lines.append(f"| {ROWS[row]} | {' | '.join(cells)} |")
+        lines.append(f"| {names[row]} | {' | '.join(cells)} |")
     lines += [
         "",
         f"## Colours, shapes and motions held out of training ({budget.clips['novel']} clips)",
@@ -176,11 +182,12 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
     lengths = form_by_length([out / f"seed{seed}" / "grpo" for seed in seeds])
     lines += [
         "",
-        f"Training and evaluation of the four rows: {_mean(total, 1)} s. Mean spatial reward "
-        f"R_s in GRPO's first quarter: {_mean(starts, 2)}. Points of m_vIoU that GRPO gains over "
-        f"SFT on clips whose SFT answer broke the format: {_mean(mended, 1)}, on the others: "
-        f"{_mean(others, 1)}. For comparison, the one span that suits all test clips best, frames "
-        f"{span.start} to {span.end} of {STEPS}, has m_tIoU {100 * known:.1f}.",
+        f"- Training and evaluation of the four rows: {_mean(total, 1)} s.",
+        f"- Mean spatial reward R_s in GRPO's first quarter: {_mean(starts, 2)}.",
+        "- Points of m_vIoU that GRPO gains over SFT on clips whose SFT answer broke the format: "
+        f"{_mean(mended, 1)}, on the others: {_mean(others, 1)}.",
+        f"- For comparison, the one span that suits all test clips best, frames {span.start} to "
+        f"{span.end} of {STEPS}, has m_tIoU {100 * known:.1f}.",
         "",
         "Share of answers that keep the format in GRPO's first quarter, by the frames they name:",
         "",
@@ -209,13 +216,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/seeds"), help="folder for the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--longer", type=int, nargs="*", help="seeds of SFT for as long; all")
     parser.add_argument("--informed", action="store_true", help="a row that takes as long again")
     parser.add_argument("--smoke", action="store_true", help="the demo's smallest size")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page here as well")
     args = parser.parse_args()
-    results = [
-        run_seed(args.out / f"seed{seed}", seed, args.smoke, args.informed) for seed in args.seeds
-    ]
+    longer = args.seeds if args.longer is None else args.longer
+    results = []
+    for seed in args.seeds:
+        extra = ["longer"] * (seed in longer) + ["informed"] * args.informed
+        results.append(run_seed(args.out / f"seed{seed}", seed, args.smoke, extra))
     text = page(args.out, args.seeds, results, args.smoke)
     print(text)
     if args.write:
