@@ -202,7 +202,8 @@ class TestImitationLines:
         assert exact.x == (64, 1344) and exact.y == pytest.approx((0.6, 0.9))
         assert exact.error_y.array == pytest.approx((0.02**0.5, 0.0))
         assert grpo.y == (0.6,) and noisy.x == (128,) and noisy.y == (0.3,)
-        assert [note.text for note in figure.layout.annotations] == ["exact", "noisy"]
+        titles = [note.text for note in figure.layout.annotations]
+        assert titles == ["exact annotators", "noisy annotators"]
 
     @pytest.mark.parametrize("seeds", [{}, {"0": {}}, {"0": {"exact-start-64": {"m_vIoU": 0.5}}}])
     def test_nothing_to_draw_is_said(self, seeds):

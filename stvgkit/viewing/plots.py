@@ -225,7 +225,8 @@ def imitation_lines(results: Mapping[str, Any], metric: str = "m_vIoU") -> go.Fi
     panels = sorted({annotators for annotators, part in found if part in lines})
     if not panels:
         raise InputError("no run to draw: give what benchmarks/imitation.py has written")
-    figure = make_subplots(cols=len(panels), subplot_titles=panels, shared_yaxes=True)
+    titles = [f"{annotators} annotators" for annotators in panels]
+    figure = make_subplots(cols=len(panels), subplot_titles=titles, shared_yaxes=True)
     for i, (part, title) in enumerate(lines.items()):
         for place, annotators in enumerate(panels):
             points = sorted(found.get((annotators, part), {}).items())
