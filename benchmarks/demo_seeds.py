@@ -22,7 +22,7 @@ import numpy as np
 
 from stvgkit import demo
 from stvgkit.datasets.shapes import STEPS, STRIDE
-from stvgkit.files import replacing
+from stvgkit.files import replacing, write_json
 from stvgkit.predictions import read_completions
 from stvgkit.scoring import sample_scores
 from stvgkit.training.trainers import sft
@@ -219,6 +219,7 @@ def main() -> None:
     parser.add_argument("--longer", type=int, nargs="*", help="seeds of SFT for as long; all")
     parser.add_argument("--informed", action="store_true", help="a row that takes as long again")
     parser.add_argument("--smoke", action="store_true", help="the demo's smallest size")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every seed's scores here")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page here as well")
     args = parser.parse_args()
     longer = args.seeds if args.longer is None else args.longer
@@ -226,6 +227,8 @@ def main() -> None:
     for seed in args.seeds:
         extra = ["longer"] * (seed in longer) + ["informed"] * args.informed
         results.append(run_seed(args.out / f"seed{seed}", seed, args.smoke, extra))
+    if args.json:
+        write_json(args.json, dict(zip(map(str, args.seeds), results, strict=True)))
     text = page(args.out, args.seeds, results, args.smoke)
     print(text)
     if args.write:
