@@ -229,11 +229,11 @@ def imitation_lines(results: Mapping[str, Any], metric: str = "m_vIoU") -> go.Fi
     figure = make_subplots(cols=len(panels), subplot_titles=titles, shared_yaxes=True)
     for i, (part, title) in enumerate(lines.items()):
         for place, annotators in enumerate(panels):
-            points = sorted(found.get((annotators, part), {}).items())
-            spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for _, values in points]
+            drawn = sorted(found.get((annotators, part), {}).items())
+            spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for _, values in drawn]
             figure.add_scatter(
-                x=[number for number, _ in points],
-                y=[float(np.mean(values)) for _, values in points],
+                x=[number for number, _ in drawn],
+                y=[float(np.mean(values)) for _, values in drawn],
                 error_y={"array": spread},
                 name=title,
                 mode="lines+markers",
