@@ -190,7 +190,8 @@ def test_command_writes_json(capsys, tmp_path):
     assert "T4 (16 GB): fits" in said and "0.5 (0.5 GB): does not fit" in said
     plan = json.loads((tmp_path / "p.json").read_text())
     assert plan["gpus"]["T4"]["fits"] and not plan["gpus"]["0.5"]["fits"]
-    assert plan["clip"]["frames"] == 4
+    assert plan["clip"]["frames"] == 4 and plan["clip"]["frames_as"] == "images"
+    assert "an optimizer step" in said and 0 < plan["vision_flops"] < sum(plan["flops"].values())
 
 
 @pytest.mark.parametrize(
@@ -315,3 +316,22 @@ def test_reference_and_old_scores_are_forwards(counted):
     twice = counted("grpo", beta=0, num_iterations=2, **sizes)
     assert twice.flops["prefill"] == plain.flops["prefill"] / 2
     assert twice.flops["scoring"] == plain.flops["forward"] / 2
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_video_has_half_the_visual_tokens(name, tmp_path):
+    """And takes less memory and less work, in SFT and in GRPO."""
+    families.save_family(name, tmp_path)
+    for method in ("sft", "grpo"):
+        sizes = dict(per_device_train_batch_size=8, max_side=224)
+        sizes |= dict(max_completion_length=8) if method == "grpo" else {}
+        images, video = (
+            make_plan(
+                "r", method, *recipe(method, tmp_path, frames_as=form, **sizes), (224, 112), 3
+            )
+            for form in ("images", "video")
+        )
+        assert 2 * video.clip.visual_tokens == images.clip.visual_tokens
+        assert video.phases["train"] < images.phases["train"]
+        assert 1.7 * video.vision_flops < images.vision_flops
+        assert "as video" in video.table({}) and "as images" in images.table({})

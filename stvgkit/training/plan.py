@@ -35,6 +35,7 @@ from stvgkit.training.meter import Meter
 from stvgkit.training.models import Grounder, vision_parts
 from stvgkit.training.refusals import one_line
 from stvgkit.training.shared_prompt import why_not_shared
+from stvgkit.training.trainers import check_video
 
 GB, TERA = 1e9, 1e12
 GPUS = {"T4": 16, "L4": 24, "A10": 24, "A100": 80, "H100": 80}  # gigabytes
@@ -227,6 +228,7 @@ def make_plan(
             taken = step.sft_step(network, meter, batch, work)
         else:
             alone = _why_alone(task, args, grounder.model)
+            check_video(clip_format, args, shared=not alone)
             asked = step.Asked.of(network, meter, batch, prompt, answer)
             draw = partial(step.sample, network, meter, asked, work, _sampling(args))
             learn = partial(step.grpo_step, network, meter, asked, work)

@@ -156,12 +156,17 @@ def grpo(
         peft_config=deepcopy(peft_config),  # PEFT writes into it
     )
     trainer.add_callback(DiversityCheck(trainer, check_diversity))
-    if grounder.clip_format.frames_as == "video" and (args.use_vllm or not trainer.share_prompt):
+    check_video(grounder.clip_format, args, trainer.share_prompt)
+    return _run(trainer, grounder, Path(out), "GRPO")
+
+
+def check_video(clip_format: ClipFormat, args: GRPOConfig, shared: bool) -> None:
+    """Raise `InputError` where GRPO would hand video to TRL or vLLM, which take images alone."""
+    if clip_format.frames_as == "video" and (args.use_vllm or not shared):
         raise InputError(
             "GRPO on frames_as video needs share_prompt, and cannot use vLLM: TRL's own ways take "
             "images alone; change these settings, or give frames_as images"
         )
-    return _run(trainer, grounder, Path(out), "GRPO")
 
 
 def lora(grounder: Grounder, *, vision: bool = False, **settings) -> LoraConfig:
