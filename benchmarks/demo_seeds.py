@@ -194,6 +194,8 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
         "| " + " | ".join(map(str, lengths)) + " |",
         "|" + " --- |" * len(lengths),
         "| " + " | ".join(f"{share:.0%}" for share in lengths.values()) + " |",
+        "",
+        "[frames_as.md](frames_as.md) has SFT with frames as images and as video.",
     ]
     return "\n".join(lines).rstrip() + "\n"
 
