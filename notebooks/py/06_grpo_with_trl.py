@@ -214,6 +214,8 @@ where = {
     "held-out colours, shapes, motions": lambda run: (run["novel"]["sft"], run["novel"]["grpo"]),
     "clips that parsed before": lambda run: (run["parsed_before"]["sft"], run["parsed_before"]["grpo"]),
 }
+
+# %%
 T95 = 2.776  # Student's t for five values
 gains = {}
 for place, of in where.items():
