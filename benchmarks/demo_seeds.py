@@ -19,10 +19,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from pages import publish
 
 from stvgkit import demo
 from stvgkit.datasets.shapes import STEPS, STRIDE
-from stvgkit.files import replacing, write_json
+from stvgkit.files import write_json
 from stvgkit.predictions import read_completions
 from stvgkit.scoring import sample_scores
 from stvgkit.training.trainers import sft
@@ -231,11 +232,7 @@ def main() -> None:
         results.append(run_seed(args.out / f"seed{seed}", seed, args.smoke, extra))
     if args.json:
         write_json(args.json, dict(zip(map(str, args.seeds), results, strict=True)))
-    text = page(args.out, args.seeds, results, args.smoke)
-    print(text)
-    if args.write:
-        with replacing(args.write) as file:
-            file.write(text)
+    publish(page(args.out, args.seeds, results, args.smoke), args.write)
 
 
 if __name__ == "__main__":

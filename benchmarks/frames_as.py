@@ -20,9 +20,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from pages import publish
 
 from stvgkit import demo
-from stvgkit.files import replacing, write_json
+from stvgkit.files import write_json
 from stvgkit.predictions import read_completions
 from stvgkit.rows import FRAMES_AS, plan_row
 from stvgkit.scoring import sample_scores
@@ -140,11 +141,7 @@ def main() -> None:
             found[form].append(row)
             groups[form].append(by_group(folder, test))
             print(f"seed {seed} {form:<7} m_vIoU {100 * row['m_vIoU']:5.1f}", row, flush=True)
-    text = page(options, found, groups, test)
-    print(text)
-    if options.write:
-        with replacing(options.write) as file:
-            file.write(text)
+    publish(page(options, found, groups, test), options.write)
 
 
 if __name__ == "__main__":

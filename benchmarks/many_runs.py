@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from pages import publish
 from tqdm.auto import tqdm
 
 from stvgkit import demo
-from stvgkit.files import replacing, write_json
+from stvgkit.files import write_json
 
 # Two-sided 95 % points of Student's t distribution for n - 1 degrees of freedom.
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
@@ -59,11 +60,7 @@ def work(
     results = json.loads(args.json.read_text()) if only_read else gather(args.out)
     if args.json and not only_read:
         write_json(args.json, results)
-    text = page(results)
-    print(text)
-    if args.write:
-        with replacing(args.write) as file:
-            file.write(text)
+    publish(page(results), args.write)
 
 
 def _make(out: Path, stages: Sequence[Sequence[Run]], processes: int) -> None:

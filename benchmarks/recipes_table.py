@@ -17,8 +17,9 @@ import warnings
 from pathlib import Path
 
 import yaml
+from pages import publish
 
-from stvgkit.files import replacing, write_json
+from stvgkit.files import write_json
 from stvgkit.rows import FRAMES_AS
 from stvgkit.training import recipes
 from stvgkit.training.plan import GPUS, RESERVE, TERA, plan
@@ -125,11 +126,7 @@ def main() -> None:
         for form in FRAMES_AS if recipe not in SAME else ():
             plans[recipe, form] = planned(recipe, form, options.out)
             print(line(recipe, plans[recipe, form]), flush=True)
-    text = page(plans)
-    print(text)
-    if options.write:
-        with replacing(options.write) as file:
-            file.write(text)
+    publish(page(plans), options.write)
 
 
 if __name__ == "__main__":

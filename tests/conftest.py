@@ -1,5 +1,7 @@
 """Fixtures that several test files share."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 def root() -> Path:
     """The repository's root."""
     return ROOT
+
+
+@pytest.fixture(scope="module")
+def bench(root):
+    """The modules in benchmarks/, by name."""
+    sys.path.insert(0, str(root / "benchmarks"))
+    yield importlib.import_module
+    sys.path.remove(str(root / "benchmarks"))
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,6 @@ pytest.importorskip("trl")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def bench(root):
-    """The modules in benchmarks/, by name."""
-    import importlib
-
-    sys.path.insert(0, str(root / "benchmarks"))
-    yield importlib.import_module
-    sys.path.remove(str(root / "benchmarks"))
-
-
 def scores(m_tiou, m_viou):
     return {"m_tIoU": m_tiou / 100, "m_vIoU": m_viou / 100}
 

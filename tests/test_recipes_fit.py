@@ -1,7 +1,5 @@
 """Each shipped recipe is planned with its model's published sizes, and fits the GPU it names."""
 
-import importlib.util
-
 import pytest
 import yaml
 
@@ -19,12 +17,9 @@ def fields(recipe: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def table(root):
+def table(bench):
     """What makes docs/recipes.md."""
-    spec = importlib.util.spec_from_file_location("table", root / "benchmarks/recipes_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return bench("recipes_table")
 
 
 @pytest.fixture(scope="module")

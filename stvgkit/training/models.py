@@ -180,6 +180,11 @@ def keep_frame_size(processor, clip_format: ClipFormat) -> None:
         videos.cap_pixels_per_frame = False  # nothing is resized; unset, it warns
 
 
+def without_adapter(model):
+    """The model itself, whether an adapter of PEFT is around it or not."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def vision_parts(model) -> dict:
     """The parts that see, by name: all of a vision-language model but its language model."""
     parts = model.model.named_children()

@@ -58,7 +58,7 @@ class Plan:
 
     `phases` are the bytes at the peak of each part of a step, `flops` the floating point operations
     of one optimizer step in each process, by part, and `vision_flops` those of them in the vision
-    part. Where prompts are `shared`, `stock` has the phases and flops of stock TRL; where they
+    part. Where prompts are shared, `stock` has the phases and flops of stock TRL; where they
     could be and are not, `alone` says why. `vllm_share` is the part of a GPU that vLLM takes for
     itself; where `vllm_sleeps`, it gives it back while the model is trained.
     """
@@ -74,11 +74,15 @@ class Plan:
     phases: dict[str, float]
     flops: dict[str, float]
     vision_flops: float
-    shared: bool = False
     alone: str | None = None
     stock: Stock | None = None
     vllm_share: float = 0.0
     vllm_sleeps: bool = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether a prompt is read once for the answers of its group."""
+        return self.stock is not None
 
     def needs(self, gigabytes: float, stock: Stock | None = None) -> float:
         """Gigabytes of a GPU of this size that the run takes, vLLM's share included.
@@ -103,7 +107,8 @@ class Plan:
             | ({"stock_needs": self.needs(size, self.stock)} if self.stock else {})
             for name, size in gpus.items()
         }
-        return asdict(self) | {"gpus": verdicts, "reserve": RESERVE}
+        whole = asdict(self) | {"shared": self.shared}
+        return whole | {"gpus": verdicts, "reserve": RESERVE}
 
     def table(self, gpus: dict[str, float]) -> str:
         """The plan as lines of text."""
@@ -258,7 +263,6 @@ def make_plan(
         phases,
         taken.flops,
         taken.vision,
-        stock is not None,
         alone,
         stock,
         args.vllm_gpu_memory_utilization if colocated else 0.0,

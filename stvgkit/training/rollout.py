@@ -35,6 +35,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
+from stvgkit.training.models import without_adapter
 from stvgkit.training.packing import Prompt, join_media, runs
 from stvgkit.training.shared_attention import CachedLayout, layout_inputs
 
@@ -199,8 +200,7 @@ def merged(model) -> Iterator[None]:
 
 def cache_name(model) -> str:
     """What the model's forward calls its cache: it has another name from transformers 5.24 on."""
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    known = inspect.signature(type(plain).forward).parameters
+    known = inspect.signature(type(without_adapter(model)).forward).parameters
     return "cache" if "cache" in known else "past_key_values"
 
 

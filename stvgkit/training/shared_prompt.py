@@ -30,6 +30,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from stvgkit.grammar import can_continue
 from stvgkit.training.inputs import filled, model_inputs
+from stvgkit.training.models import without_adapter
 from stvgkit.training.packing import Prompt, pack, runs
 from stvgkit.training.rollout import can_sample, merged, sample
 from stvgkit.training.shared_attention import NAME as SHARED
@@ -125,8 +126,7 @@ class SharedPromptTrainer(GRPOTrainer):
     def _prompt(self, prompt: list[dict]) -> Prompt:
         inputs = model_inputs(self.processing_class, [prompt], **self.chat_template_kwargs)
         inputs = {key: value.to(self.accelerator.device) for key, value in inputs.items()}
-        model = self.accelerator.unwrap_model(self.model)
-        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        model = without_adapter(self.accelerator.unwrap_model(self.model))
         return Prompt(inputs, model.model)
 
     # --- sampling ------------------------------------------------------------------------------

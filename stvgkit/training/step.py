@@ -25,6 +25,7 @@ from stvgkit.training import rollout
 from stvgkit.training.cost import tensor_bytes
 from stvgkit.training.longest import with_answer
 from stvgkit.training.meter import Meter
+from stvgkit.training.models import without_adapter
 from stvgkit.training.packing import TOKEN_FIELDS, Prompt, pack
 from stvgkit.training.shared_attention import take_layouts
 
@@ -114,8 +115,7 @@ class Asked:
         """The first `prompt` tokens of an example, with pictures that have no values."""
         kept = {key: v[:, :prompt] if key in TOKEN_FIELDS else v for key, v in batch.items()}
         del kept["labels"]
-        plain = network.get_base_model() if hasattr(network, "get_base_model") else network
-        return cls(_emptied(meter, kept), answer, plain.model)
+        return cls(_emptied(meter, kept), answer, without_adapter(network).model)
 
     def prompts(self, layout: Sequence[int]) -> list[Prompt]:
         """One for each answer; `layout` says how many follow one another and share theirs."""
