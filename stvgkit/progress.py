@@ -77,18 +77,6 @@ class Progress:
         return f"{minutes:02}:{seconds:02}"
 
 
-def say(text: str) -> None:
-    """Print a line, above one that is being drawn.
-
-    >>> say("flat")
-    flat
-    """
-    need("a progress line", "video", "tqdm")
-    from tqdm import tqdm
-
-    tqdm.write(text)
-
-
 def _live_bar(name: str, total: int, done: int) -> Any:
     """A bar of tqdm where it can be drawn in place; None elsewhere."""
     from tqdm import auto, std

@@ -12,12 +12,13 @@ from dataclasses import astuple
 
 import numpy as np
 from accelerate.utils import gather_object
+from tqdm import tqdm
 from transformers import TrainerCallback, TrainerState
 
 from stvgkit.answers import CoordinateSpace
 from stvgkit.diversity import flattened, group_diversity, group_spread
 from stvgkit.errors import InputError
-from stvgkit.progress import Progress, say
+from stvgkit.progress import Progress
 from stvgkit.rewards import score_answer
 from stvgkit.training.crediting import CreditTrainer
 from stvgkit.tubes import Tube
@@ -106,5 +107,7 @@ class FlatCheck(TrainerCallback):
         self.said = True
         if state.is_world_process_zero:
             what = "training stops here" if self.stop else "stop_when_flat would stop here"
-            say(f"Reward and spread have flattened at step {state.global_step}: {why}; {what}.")
+            tqdm.write(
+                f"Reward and spread have flattened at step {state.global_step}: {why}; {what}."
+            )
         control.should_training_stop |= self.stop
