@@ -2,7 +2,7 @@
 
 GRPO compares the answers of a group and pays every token of an answer the same advantage. An
 answer has parts, though, and a reward knows which part it is about: R_t the time, R_spa(think) the
-think boxes, R_spa(pred) and R_k the final boxes. Three ways to pay (`CREDITS`):
+think boxes, R_spa(pred) and R_k the final boxes. Four ways to pay (`CREDITS`):
 
     whole    every token gets (R - mean) / std, as in the paper (Eq. 11)
     to-go    a token gets the same, less what was settled before it was written: R_t is settled
@@ -10,6 +10,7 @@ think boxes, R_spa(pred) and R_k the final boxes. Three ways to pay (`CREDITS`):
              earlier tokens alone, so the expected gradient stays. Its noise falls, unless what is
              settled and what follows pull against each other (lesson 05, section 8)
     parts    a token is paid for its own part only, and for the form
+    boxes    a number is paid for its own time or box only, every word and number for the form
 
 For "parts", with z(x) = (x - mean) / (std + 0.1) over the answers of the group that parse, 0 for
 the others, and z_all the same over the whole group:
@@ -19,25 +20,39 @@ the others, and z_all the same over the whole group:
     pred     z(R_spa(pred) + 0.5 R_k)    + z_all(R_f + R_c)
 
 A broken answer gets z_all(R_f + R_c) on its tokens up to the break, and none on its time where
-that was well formed. "whole" is the paper's; the other two are ours.
+that was well formed.
+
+"boxes" leaves nobody out whose number is there to be judged, so that a poor time is blamed also
+where the answer breaks later. R_spa is a mean over boxes, and each is paid for its own term
+s(b) = GIoU - L1 alone. With z(x) over the answers of the group that have this time, or a box at
+this frame in this list:
+
+    the two numbers of the time    z(R_t)
+    those of a think box           z(s(think))                                 + z_all(R_f + R_c)
+    those of a final box           z(s(pred) + 0.5 max(s(pred) - s(think), 0)) + z_all(R_f + R_c)
+    all other tokens behind        z_all(R_f + R_c)
+
+A box at a frame without gold has no term. "whole" is the paper's; the others are ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from stvgkit.answers import CoordinateSpace, parse_answer
-from stvgkit.boxes import Floats
+from stvgkit.boxes import Floats, clip
 from stvgkit.errors import InputError
-from stvgkit.grammar import part_ends
-from stvgkit.rewards import REWARD_WEIGHTS, score_answer, spatial_rewards
+from stvgkit.grammar import box_numbers, part_ends, time_numbers
+from stvgkit.rewards import REWARD_WEIGHTS, SPATIAL_TERMS, score_answer, spatial_rewards
 from stvgkit.tubes import Tube
 
-CREDITS = ("whole", "to-go", "parts")
+CREDITS = ("whole", "to-go", "parts", "boxes")
 PARTS = ("time", "think", "pred")
 EPS = 1e-4  # beside the deviation of R: that of TRL, where the paper has 1e-6
 SOFT = 0.1  # beside the deviation of one part: a group that agrees teaches little
@@ -54,29 +69,36 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Payment:
-    """What the parts of one answer are paid, and where in its text they end.
+    """What the tokens of one answer are paid, and where in its text its parts end.
 
     `advantages` are those of `PARTS`; `time_end` and `think_end` are character positions, infinite
-    where the answer did not come so far. `end` is the last position that is paid: what follows a
-    break changes no reward.
+    where the answer did not come so far. `numbers` are start, end and advantage of those that are
+    paid otherwise than their part. `end` is the last position that is paid: what follows a break
+    changes no reward.
     """
 
     advantages: tuple[float, float, float]
     time_end: float
     think_end: float
     end: float
+    numbers: tuple[tuple[int, int, float], ...] = ()
 
     def of_tokens(self, tokens: Sequence[str]) -> np.ndarray:
         """The advantage of each token, `(t,)`, given the tokens' texts, which make up the answer.
 
         A token belongs to the part in which it begins; the one that breaks an answer is paid too.
+        A token with a digit of a number that is paid by itself belongs to that number.
 
         >>> Payment((1.0, 2.0, 3.0), 4, 6, 8).of_tokens(["ab", "cd", "ef", "gh", "ij", "k"])
         array([1., 1., 2., 3., 3., 0.])
         """
-        starts = np.cumsum([0, *map(len, tokens)])[:-1]
+        ends = np.cumsum([*map(len, tokens)])
+        starts = ends - [*map(len, tokens)]
         part = (starts >= self.time_end).astype(int) + (starts >= self.think_end)
-        return np.where(starts <= self.end, np.asarray(self.advantages)[part], 0.0)
+        paid = np.asarray(self.advantages)[part]
+        for start, end, advantage in self.numbers:
+            paid[(starts < end) & (ends > start)] = advantage
+        return np.where(starts <= self.end, paid, 0.0)
 
 
 def pay_group(
@@ -90,8 +112,9 @@ def pay_group(
 ) -> list[Payment]:
     """What the answers of one group are paid; `target` is as for `score_answer`.
 
-    `scale` divides by the deviation of R, as TRL's `scale_rewards="group"` does; "parts" always
-    divides by those of its own. Raises `InputError` for another credit than those of `CREDITS`.
+    `scale` divides by the deviation of R, as TRL's `scale_rewards="group"` does; "parts" and
+    "boxes" always divide by those of their own. Raises `InputError` for another credit than those
+    of `CREDITS`.
 
     One of two answers breaks its think list, and only it is blamed for that; its time, which is
     well formed, costs it nothing:
@@ -105,19 +128,24 @@ def pay_group(
     """
     check_credit(credit)
     told = [_read(text, target, space, scoring) for text in completions]
-    pay = {"whole": _pay_whole, "to-go": _pay_to_go, "parts": _pay_parts}[credit]
+    pay = {
+        "whole": _pay_whole,
+        "to-go": _pay_to_go,
+        "parts": _pay_parts,
+        "boxes": _pay_form,
+    }[credit]
     paid = pay(told, scale)  # (n, 3)
     everything = credit == "whole"
+    numbers = _pay_numbers(told) if credit == "boxes" else [[] for _ in told]
     return [
         Payment(
-            advantages,
-            np.inf if time_end is None else time_end,
-            np.inf if think_end is None else think_end,
-            np.inf if everything else end,
+            (advantages[0], advantages[1], advantages[2]),
+            np.inf if answer.ends[0] is None else answer.ends[0],
+            np.inf if answer.ends[1] is None else answer.ends[1],
+            np.inf if everything else answer.ends[2],
+            tuple(own),
         )
-        for advantages, (time_end, think_end, end) in zip(
-            map(tuple, paid.tolist()), (answer.ends for answer in told), strict=True
-        )
+        for advantages, answer, own in zip(paid.tolist(), told, numbers, strict=True)
     ]
 
 
@@ -125,6 +153,14 @@ def check_credit(credit: str) -> None:
     """Raise `InputError` for another credit than those of `CREDITS`."""
     if credit not in CREDITS:
         raise InputError(f"unknown credit {credit!r}: use one of {', '.join(CREDITS)}")
+
+
+class _Judged(NamedTuple):
+    """The time or a box in an answer: its part and frame, where its numbers are, its own reward."""
+
+    place: tuple[str, int]
+    numbers: list[tuple[int, int]]
+    reward: float
 
 
 @dataclass(frozen=True)
@@ -137,6 +173,7 @@ class _Told:
     form: float  # R_f + R_c
     time: float  # R_t of the stated time, also where the answer breaks later
     think: float  # R_spa(think), likewise
+    judged: list[_Judged]  # likewise, up to the break
 
     @property
     def pred(self) -> float:
@@ -155,15 +192,40 @@ def _read(text: str, target: Tube, space: CoordinateSpace, scoring: Scoring) -> 
     )
     weights = np.asarray(scoring.weights, dtype=float)
     time = think = 0.0
+    judged = []
     if ends[0] is not None:
         told = _finish(text[: ends[0]], ["think_bbox", "pred_bbox"][not scoring.think :])
         time = weights[2] * score(told).temporal
+        judged = [_Judged(("time", 0), time_numbers(text), time)]
+        judged += _judge_boxes(text[: ends[2]], ends[1], target, space, scoring)
     if ends[1] is not None and scoring.think:
         answer = parse_answer(_finish(text[: ends[1]], ["pred_bbox"]), space)
         assert answer is not None  # both of its parts so far are whole
         think = weights[3] * spatial_rewards(answer, target, scoring.spatial)[0]
     form = float(weights[:2] @ five[:2])
-    return _Told(ends, bool(scores.format), float(weights @ five), form, time, think)
+    return _Told(ends, bool(scores.format), float(weights @ five), form, time, think, judged)
+
+
+def _judge_boxes(
+    text: str, think_end: int | None, target: Tube, space: CoordinateSpace, scoring: Scoring
+) -> Iterator[_Judged]:
+    """The boxes at frames with gold; a final one also earns what it gains on its think box."""
+    gold = dict(zip(target.frames.tolist(), clip(target.boxes), strict=True))
+    boxes = [(frame, numbers) for frame, numbers in box_numbers(text) if frame in gold]
+    if not boxes:
+        return
+    said = [[float(text[slice(*place)]) for place in numbers] for _, numbers in boxes]
+    term, _ = SPATIAL_TERMS[scoring.spatial]
+    values = term(space.decode(said), np.stack([gold[frame] for frame, _ in boxes])).tolist()
+    thought: dict[int, float] = {}
+    for (frame, numbers), value in zip(boxes, values, strict=True):
+        reward = scoring.weights[3] * value
+        if think_end is None or numbers[0][0] < think_end:
+            thought.setdefault(frame, value)
+            yield _Judged(("think", frame), numbers, reward)
+        else:
+            gain = max(value - thought.get(frame, value), 0.0)
+            yield _Judged(("pred", frame), numbers, reward + scoring.weights[4] * gain)
 
 
 def _finish(text: str, lists: Sequence[str]) -> str:
@@ -191,11 +253,31 @@ def _pay_parts(told: Sequence[_Told], scale: bool) -> np.ndarray:
     for column, name in enumerate(PARTS):
         values = np.array([getattr(answer, name) for answer in told])[parsed]
         own[parsed, column] = _standard(values, SOFT)
+    paid: Floats = own + _pay_form(told, scale)
+    return paid
+
+
+def _pay_form(told: Sequence[_Told], scale: bool) -> np.ndarray:
+    """z_all(R_f + R_c) for all behind the time, and for the time where the break is in it."""
     form = _standard(np.array([answer.form for answer in told]), SOFT)
-    own[:, 1:] += form[:, None]
-    no_time = np.array([answer.ends[0] is None for answer in told])
-    own[no_time, 0] = form[no_time]  # the break is in the time itself
-    return own
+    broken_time = np.array([answer.ends[0] is None for answer in told])
+    return np.stack([np.where(broken_time, form, 0.0), form, form], axis=1)
+
+
+def _pay_numbers(told: Sequence[_Told]) -> list[list[tuple[int, int, float]]]:
+    """Start, end and advantage of each answer's numbers, against those at the same place."""
+    rivals = defaultdict(list)
+    for number, answer in enumerate(told):
+        for judged in answer.judged:
+            rivals[judged.place].append((number, judged))
+    form = _standard(np.array([answer.form for answer in told]), SOFT).tolist()
+    paid: list[list[tuple[int, int, float]]] = [[] for _ in told]
+    for (part, _), at_one_place in rivals.items():
+        rewards = np.array([judged.reward for _, judged in at_one_place])
+        for (number, judged), own in zip(at_one_place, _standard(rewards, SOFT), strict=True):
+            advantage = float(own) + (0.0 if part == "time" else form[number])
+            paid[number] += [(start, end, advantage) for start, end in judged.numbers]
+    return paid
 
 
 def _standard(values: np.ndarray, eps: float, scale: bool = True) -> np.ndarray:

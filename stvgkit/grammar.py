@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections.abc import Iterator
 
 # Caps on digits keep all numbers finite and every span short enough to list its frames.
 SPACE = r"[ \t\r\n\f\v]*+"
@@ -27,7 +28,10 @@ def _answer_pattern(lists: tuple[str, ...]) -> re.Pattern[str]:
 
 
 ANSWERS = {think: _answer_pattern(lists) for think, lists in LISTS.items()}
-_TIME = re.compile(SPACE.join(["", "<time>", INDEX, "-", INDEX, "</time>"]))
+_TIME = re.compile(SPACE.join(["", "<time>", f"({INDEX})", "-", f"({INDEX})", "</time>"]))
+_BOX = re.compile(
+    SPACE.join([f"({INDEX})", r"\.", r"\[", *[f"({NUMBER})", ","] * 3, f"({NUMBER})", r"\]"])
+)
 _THINK = re.compile(SPACE.join(["", "<think_bbox>", f"{_ENTRIES}</think_bbox>"]))
 
 
@@ -97,3 +101,23 @@ def part_ends(text: str, *, think: bool = True) -> tuple[int | None, int | None,
     lengths = range(1, len(text) + 1)
     viable = bisect_left(lengths, True, key=lambda n: not can_continue(text[:n], think=think))
     return time and time.end(), listed and listed.end(), viable
+
+
+def time_numbers(text: str) -> list[tuple[int, int]]:
+    """Start and end in characters of the numbers of an answer's time; none where it is broken.
+
+    >>> time_numbers("<time> 5 - 16 </time>")
+    [(7, 8), (11, 13)]
+    """
+    time = _TIME.match(text)
+    return [time.span(1), time.span(2)] if time else []
+
+
+def box_numbers(text: str) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Each whole box of a text: its frame index, and start and end of its four coordinates.
+
+    >>> list(box_numbers("<think_bbox> 5. [0, 7, 50, 90], 6. [0, 0"))
+    [(5, [(17, 18), (20, 21), (23, 25), (27, 29)])]
+    """
+    for box in _BOX.finditer(text):
+        yield int(box[1]), [box.span(place) for place in range(2, 6)]

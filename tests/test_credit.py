@@ -137,15 +137,103 @@ class TestParts:
         assert paid[0].think_end == paid[0].time_end
 
 
+class TestBoxes:
+    """Each number by its own time or box; characters stand for tokens here."""
+
+    @staticmethod
+    def pay(texts, **settings):
+        paid = pay_group(texts, GOLD, SPACE, "boxes", **settings)
+        return [payment.of_tokens(text) for payment, text in zip(paid, texts, strict=True)]
+
+    @staticmethod
+    def at(text, paid, number, part=None, skip=0):
+        """What the first digit of a number is paid, behind the opening tag of a part."""
+        start = text.index(f"<{part}>") if part else 0
+        for _ in range(skip + 1):
+            start = text.index(number, start + 1)
+        return paid[start]
+
+    def test_a_box_is_paid_by_its_own_overlap_and_the_form(self):
+        other = GOOD.replace("3. [20, 20, 60, 60]", "3. [60, 20, 99, 60]")  # one final box is off
+        texts = [GOOD, other, BROKEN_THINK]
+        paid = self.pay(texts)
+        form = standard([2.0, 2.0, 0.0], 0.1)
+        values = spatial_rewards(answer_of(GOOD), GOLD)
+        off = Tube([3], [[0.6, 0.2, 0.99, 0.6]])
+        lone = Answer(Span(3, 3), None, off, consistent=True)
+        poor = spatial_rewards(lone, Tube([3], GOLD.boxes[1:2]))[0]
+        right, wrong = standard([values[1] + 0.5 * (values[1] - values[0]), poor], 0.1)
+        assert self.at(GOOD, paid[0], "20, 20", "pred_bbox", 1) == pytest.approx(right + form[0])
+        assert self.at(other, paid[1], "60, 20", "pred_bbox") == pytest.approx(wrong + form[0])
+        for frame in ("2. [", "4. ["):  # the same in both: paid for the form alone
+            first = texts[1].index(frame, texts[1].index("<pred_bbox>")) + len(frame)
+            assert paid[1][first] == pytest.approx(form[1])
+
+    def test_words_are_paid_for_the_form_alone(self):
+        texts = [GOOD, LATE, BROKEN_THINK]
+        form = standard([2.0, 2.0, 0.0], 0.1)
+        for text, paid, z in zip(texts, self.pay(texts), form, strict=True):
+            assert paid[text.index("<think_bbox>")] == pytest.approx(z)
+            assert paid[text.index("[")] == paid[text.index(", ")] == pytest.approx(z)
+            assert not paid[: text.index("<time>") + 6].any()
+
+    def test_a_poor_time_is_blamed_also_where_the_answer_breaks_later(self):
+        late = LATE.replace("</think_bbox>", "</pred_bbox>")
+        texts = [GOOD, GOOD, late]
+        times = standard([1.0, 1.0, 0.5], 0.1)
+        for text, paid, z in zip(texts, self.pay(texts), times, strict=True):
+            numbers = [text.index(number) for number in text[:14].split() if number.isdigit()]
+            assert paid[numbers] == pytest.approx(z)
+        assert self.pay([GOOD, BROKEN_TIME])[1][0] < 0  # there the break is in the time
+
+    def test_boxes_before_a_break_are_judged_and_what_follows_is_not_paid(self):
+        texts = [GOOD, BROKEN_THINK.replace("[30, 20", "[90, 20", 1)]
+        paid = self.pay(texts)
+        form = standard([2.0, 0.0], 0.1)
+        right, wrong = (
+            self.at(text, values, number, "think_bbox")
+            for text, values, number in zip(texts, paid, ("30, 20", "90, 20"), strict=True)
+        )
+        assert right > form[0] and wrong < form[1]
+        end = part_ends(texts[1])[2]
+        assert not paid[1][end + 1 :].any()
+
+    def test_boxes_at_frames_without_gold_have_no_reward_of_their_own(self):
+        texts = [answer(4, 6, 0.1, 0.1), answer(4, 6, 0.3, 0.3)]
+        for text, paid in zip(texts, self.pay(texts), strict=True):
+            assert self.at(text, paid, "5. [", "think_bbox") == 0.0
+            at_five = text.index("5. [") + len("5. [")
+            assert paid[at_five] == 0.0 != paid[text.index("4. [") + len("4. [")]
+
+    def test_weights_think_lists_and_tokens_of_several_characters(self):
+        scoring = Scoring(weights=(0, 0, 1, 0, 0))
+        paid = pay_group([GOOD, LATE], GOLD, SPACE, "boxes", scoring)
+        assert paid[0].of_tokens(["<time> ", "2", " - ", "4", GOOD[12:]])[[1, 3]].min() > 0
+        assert all(
+            advantage == 0.0
+            for payment in paid
+            for start, _, advantage in payment.numbers
+            if start > payment.time_end
+        )
+        flat = "<time> 2 - 2 </time> <pred_bbox> 2. [20, 20, 60, {}] </pred_bbox>"
+        texts = [flat.format(60), flat.format(90)]
+        paid = pay_group(texts, GOLD, SPACE, "boxes", Scoring(think=False))
+        assert self.at(texts[0], paid[0].of_tokens(texts[0]), "60, 60") > 0
+        assert paid[0].of_tokens(["<time> 2 - 2 </time> <pred_bbox> 2. [20", ", "])[0] > 0
+
+
 def test_all_credits_are_finite_on_hostile_texts():
     texts = ["", "\ud800", GOOD, "<time> 9 - 1 </time>", GOOD * 2, "<time>" * 400, CUT_OFF]
     for credit in CREDITS:
         for payment in pay_group(texts, GOLD, SPACE, credit):
             assert np.isfinite(payment.advantages).all()
+            assert np.isfinite(payment.of_tokens("x" * 50)).all()
 
 
 def test_an_unknown_credit_is_refused():
-    with pytest.raises(InputError, match="unknown credit 'half': use one of whole, to-go, parts"):
+    with pytest.raises(
+        InputError, match="unknown credit 'half': use one of whole, to-go, parts, boxes"
+    ):
         pay_group([GOOD], GOLD, SPACE, "half")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stvgkit.answers import Answer, CoordinateSpace, format_answer
+from stvgkit.credit import CREDITS
 from stvgkit.datasets import Sample
 from stvgkit.datasets.shapes import render, scene_of
 from stvgkit.errors import InputError
@@ -102,14 +103,14 @@ def test_text_is_coloured_by_what_its_parts_are_paid(sample):
         values.append(0.0)
     inspector = GroupInspector([line], [sample], FORMAT)
     shown = {}
-    for inspector.credit.value in ("whole", "to-go", "parts"):
+    for inspector.credit.value in CREDITS:
         inspector.completion.value = 0
         shown[inspector.credit.value] = inspector.reading.value
         assert "time: " in inspector.reading.value and "rgba(" in inspector.reading.value
         inspector.completion.value = 3
         text = html.unescape(re.sub("<[^>]*>", "", inspector.reading.value))
         assert line["completions"][3] in text  # nothing of a broken answer is lost
-    assert len(set(shown.values())) == 3
+    assert len(set(shown.values())) == len(CREDITS)
     assert shown["whole"].count(f"{line_advantage(line, 0):+.2f}") >= 3
 
 

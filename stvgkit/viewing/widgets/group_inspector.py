@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class GroupInspector(widgets.VBox):
 
     `log` is the `groups.jsonl` that `grpo` writes, or its lines as dictionaries. The slider steps
     through training, over all groups or over those of one sample; pick a completion to read and
-    play it. Its text is coloured by what each part is paid, under one of three credits (see
+    play it. Its text is coloured by what each part is paid, under one of four credits (see
     `stvgkit.credit`). Groups of samples that are not among `samples` are left out.
     """
 
@@ -174,26 +175,26 @@ class GroupInspector(widgets.VBox):
 
 def _coloured(text: str, payment: Payment) -> str:
     """A completion whose characters carry the colour of what their tokens are paid."""
-    edges = [0, *(int(min(e, len(text))) for e in (payment.time_end, payment.think_end)), len(text)]
-    paid_to = len(text) if payment.end >= len(text) else int(payment.end) + 1
-    parts = []
-    for part, advantage, start, end in zip(
-        PARTS, payment.advantages, edges, edges[1:], strict=False
-    ):
-        shade = f"{'0, 114, 178' if advantage > 0 else '213, 94, 0'}, {min(abs(advantage), 2) / 4}"
-        inside = html.escape(text[start : min(end, paid_to)])
-        parts.append(
-            f'<span style="background: rgba({shade})" title="{part}: {advantage:+.2f}">{inside}'
-            f"</span>{html.escape(text[max(start, paid_to) : end])}"
+    places = np.arange(len(text))
+    parts = (places >= payment.time_end).astype(int) + (places >= payment.think_end)
+    spans, start = [], 0
+    for (part, paid), run in groupby(zip(parts, payment.of_tokens(text), strict=True)):
+        end = start + sum(1 for _ in run)
+        shade = f"{'0, 114, 178' if paid > 0 else '213, 94, 0'}, {min(abs(paid), 2) / 4}"
+        spans.append(
+            f'<span style="background: rgba({shade})" title="{PARTS[part]}: {paid:+.2f}">'
+            f"{html.escape(text[start:end])}</span>"
         )
-    return "".join(parts)
+        start = end
+    return "".join(spans)
 
 
 def _paid(payment: Payment) -> str:
     """What the parts are paid, in words; blue is praise, orange is blame."""
     names = {"time": "time", "think": "think boxes", "pred": "final boxes"}
-    said = (f"{names[p]} {a:+.2f}" for p, a in zip(PARTS, payment.advantages, strict=True))
-    return f"each token's advantage: {', '.join(said)} (blue: more of this, orange: less)"
+    said = [f"{names[p]} {a:+.2f}" for p, a in zip(PARTS, payment.advantages, strict=True)]
+    own = ", each number by itself" if payment.numbers else ""
+    return f"each token's advantage: {', '.join(said)}{own} (blue: more of this, orange: less)"
 
 
 def _course(groups: Sequence[Mapping[str, Any]], now: int) -> str:
