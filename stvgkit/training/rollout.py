@@ -178,21 +178,26 @@ def _read(model, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, DynamicCache,
 
 @contextmanager
 def merged(model) -> Iterator[None]:
-    """Hold an adapter's part in the weights, so that no layer is computed twice.
+    """Hold an adapter's part in the weights, and put the plain layers in its layers' places.
 
     Afterwards the weights are what they were, bit by bit. In 16 bits or fewer a sum would lose the
     adapter's small part, so there it stays apart.
     """
-    layers = [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
-    weights = [layer.get_base_layer().weight for layer in layers]
+    named = dict(model.named_modules())
+    layers = {name: part for name, part in named.items() if isinstance(part, BaseTunerLayer)}
+    weights = [layer.get_base_layer().weight for layer in layers.values()]
     if not weights or any(weight.dtype != torch.float32 for weight in weights):
         yield
         return
     before = [weight.data.clone() for weight in weights]
     model.merge_adapter()
+    for name, layer in layers.items():
+        model.set_submodule(name, layer.get_base_layer())
     try:
         yield
     finally:
+        for name, layer in layers.items():
+            model.set_submodule(name, layer)
         model.unmerge_adapter()
         for weight, values in zip(weights, before, strict=True):
             weight.data.copy_(values)

@@ -79,7 +79,7 @@ class SharedPromptTrainer(GRPOTrainer):
                 take_layouts(self.accelerator.unwrap_model(scored))
         self._prompts: list[Prompt] = []  # of each answer at hand
         self._images: list | None = None
-        self._videos: dict = {}  # the examples whose frames are a video, of which TRL knows nothing
+        self._examples: list[dict] = []  # of each answer at hand, with the frames
 
     def _why_not(self) -> str | None:
         """What keeps this run from sharing prompts; None where nothing does."""
@@ -93,34 +93,26 @@ class SharedPromptTrainer(GRPOTrainer):
     # --- the prompts ---------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict:
-        self._note(inputs)
-        output = super()._generate_and_score_completions(inputs)
-        if self.share_prompt:
-            output["prompts"] = self._prompts
-        return output
-
-    def _note(self, inputs: list[dict]) -> None:
-        """Keep what TRL does not hand on: which rows are one prompt's, and their videos."""
-        self._ids = [row.get("id", place) for place, row in enumerate(inputs)]
-        self._videos = {
-            name: row for name, row in zip(self._ids, inputs, strict=True) if "video" in row
-        }
+        if not self.share_prompt:
+            return super()._generate_and_score_completions(inputs)
+        self._examples = inputs
+        # TRL is told of no images: it would make pixels of them anew for every answer. They stay
+        # in `Prompt`, once for each group.
+        told = [{key: row[key] for key in row if key != "images"} for row in inputs]
+        return super()._generate_and_score_completions(told) | {"prompts": self._prompts}
 
     def _tokenize_prompts(self, prompts: list):
         if not self.share_prompt:
             return super()._tokenize_prompts(prompts)
         self._prompts, self._images = [], []
-        for place, (name, prompt) in enumerate(zip(self._ids, prompts, strict=True)):
-            if place and name == self._ids[place - 1]:
+        names = [example.get("id", place) for place, example in enumerate(self._examples)]
+        for place, example in enumerate(self._examples):
+            if place and names[place] == names[place - 1]:
                 self._prompts.append(self._prompts[-1])
                 self._images.append(self._images[-1])
             else:
-                if name in self._videos:
-                    prompt = filled(self._videos[name])
-                self._prompts.append(self._prompt(prompt))
-                parts = [part for turn in prompt for part in turn["content"]]
-                self._images.append([part["image"] for part in parts if part["type"] == "image"])
-        # TRL is told of no images: pixels stay in `Prompt`, once for each group.
+                self._prompts.append(self._prompt(filled(example)))
+                self._images.append(example.get("images"))
         return [prompt.ids.tolist() for prompt in self._prompts], None, {}
 
     def _prompt(self, prompt: list[dict]) -> Prompt:
@@ -167,7 +159,7 @@ class SharedPromptTrainer(GRPOTrainer):
         The rows of a group follow one another. What training draws afterwards stays the same.
         """
         device = self.accelerator.device
-        self._note(inputs)
+        self._examples = inputs
         self.model.train()
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             prompts, images, fields = self._tokenize_prompts([filled(row) for row in inputs])
