@@ -62,6 +62,7 @@ ROWS = {
     "lambda-1.0": Row("λ_k = 1.0", _weights(think=1.0), "λ_k = 1.0"),
     "to-go": Row("credit: to-go", {"credit": "to-go"}),
     "parts": Row("credit: parts", {"credit": "parts"}),
+    "boxes": Row("credit: boxes", {"credit": "boxes"}),
     "no-format": Row("without format reward", _weights(format=0.0)),
     "no-consistency": Row("without consistency reward", _weights(consistency=0.0)),
     "no-temporal": Row("without temporal reward", _weights(temporal=0.0)),

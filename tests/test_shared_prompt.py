@@ -166,7 +166,7 @@ def asked(request, start, rows, tmp_path):
     """A trainer that has read twelve prompts, three clips four times each."""
     made, _ = trainer(start(request.param), rows, tmp_path, share=True)
     batch = [dict(example) for example in made.train_dataset for _ in range(4)]
-    made._ids = [row["id"] for row in batch]
+    made._examples = batch
     made._tokenize_prompts([prepared(row) for row in batch])
     made.model.eval()
     return made
@@ -240,7 +240,7 @@ def prepared(row):
 def test_a_broken_answer_is_stopped_at_its_break(start, rows, tmp_path):
     made, _ = trainer(start("tiny"), rows, tmp_path, share=True, max_completion_length=40)
     batch = [dict(example) for example in made.train_dataset for _ in range(4)]
-    made._ids = [row["id"] for row in batch]
+    made._examples = batch
     made._tokenize_prompts([prepared(row) for row in batch])
     made.model.eval()
     answers, _ = made._generate_single_turn(None, None, {}, 4)

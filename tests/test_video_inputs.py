@@ -254,8 +254,7 @@ def test_shared_video_prompts_teach_what_each_alone_would(folder, clip, tmp_path
         processing_class=grounder.processor,
     )  # fmt: skip
     batch = [dict(example) for example in made.train_dataset for _ in range(2)]
-    made._ids = [example["id"] for example in batch]
-    made._videos = {example["id"]: example for example in batch}
+    made._examples = batch
     prompts, images, fields = made._tokenize_prompts([example["prompt"] for example in batch])
     assert not images and not fields
     generator = torch.Generator().manual_seed(0)

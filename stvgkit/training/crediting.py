@@ -20,7 +20,7 @@ from stvgkit.tubes import Tube
 
 
 class CreditTrainer(SharedPromptTrainer):
-    """GRPO with `credit` "whole", "to-go" or "parts"; the rest is the base class's."""
+    """GRPO with one of `stvgkit.credit.CREDITS`; the rest is the base class's."""
 
     def __init__(self, *args, credit: str, scoring: Scoring, **settings) -> None:
         check_credit(credit)

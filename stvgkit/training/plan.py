@@ -33,6 +33,7 @@ from stvgkit.training.cost import Launch
 from stvgkit.training.longest import Clip
 from stvgkit.training.meter import Meter
 from stvgkit.training.models import Grounder, vision_parts
+from stvgkit.training.progress import only_our_lines
 from stvgkit.training.refusals import one_line
 from stvgkit.training.shared_prompt import why_not_shared
 from stvgkit.training.trainers import check_video
@@ -150,6 +151,7 @@ def _tera(flops: float) -> str:
     return f"{flops / TERA:,.0f}" if flops >= 100 * TERA else f"{flops / TERA:.3g}"
 
 
+@only_our_lines()
 def plan(argv: Sequence[str]) -> tuple[Plan, dict[str, float], str | None]:
     """Read the command line of `stvgkit plan`; returns the plan, the GPUs asked about, `--json`."""
     options = argparse.ArgumentParser(

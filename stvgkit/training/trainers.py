@@ -111,7 +111,7 @@ def grpo(
     """Fine-tune with the five rewards; returns the checkpoint's folder.
 
     `credit` says which tokens are paid for which part of the reward: "whole" (the paper's),
-    "to-go" or "parts", see `stvgkit.credit`. `spatial` picks the terms of R_spa, see
+    "to-go", "parts" or "boxes", see `stvgkit.credit`. `spatial` picks the terms of R_spa, see
     `score_answer`. `share_prompt` does the work of a prompt once for its group, `stop_broken` ends
     an answer that cannot become valid any more, see `shared_prompt`. `check_diversity` prints how
     much the answers to so many prompts differ, before the first step. Where reward and spread have
