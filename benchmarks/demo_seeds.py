@@ -50,6 +50,7 @@ def run_seed(out: Path, seed: int, smoke: bool, extra: list[str]) -> dict:
         work = partial(longer, out, seed=seed, budget=budget, clips=shown[row])
         rows[row] = demo.measured(out / row, work)
     more = {key: metrics[key] for key in ("novel", "parsed_before", "pass@8")}
+    more["form_by_length"] = form_by_length([out / "grpo"])
     return {row: rows[row] for row in ROWS if row in rows} | more
 
 

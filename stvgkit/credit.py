@@ -30,7 +30,7 @@ this frame in this list:
     the two numbers of the time    z(R_t)
     those of a think box           z(s(think))                                 + z_all(R_f + R_c)
     those of a final box           z(s(pred) + 0.5 max(s(pred) - s(think), 0)) + z_all(R_f + R_c)
-    all other tokens behind        z_all(R_f + R_c)
+    all other tokens               z_all(R_f + R_c)
 
 A box at a frame without gold has no term. "whole" is the paper's; the others are ours.
 """
@@ -253,15 +253,16 @@ def _pay_parts(told: Sequence[_Told], scale: bool) -> np.ndarray:
     for column, name in enumerate(PARTS):
         values = np.array([getattr(answer, name) for answer in told])[parsed]
         own[parsed, column] = _standard(values, SOFT)
-    paid: Floats = own + _pay_form(told, scale)
-    return paid
+    form = _standard(np.array([answer.form for answer in told]), SOFT)
+    own[:, 1:] += form[:, None]
+    broken_time = np.array([answer.ends[0] is None for answer in told])
+    own[broken_time, 0] = form[broken_time]
+    return own
 
 
 def _pay_form(told: Sequence[_Told], scale: bool) -> np.ndarray:
-    """z_all(R_f + R_c) for all behind the time, and for the time where the break is in it."""
     form = _standard(np.array([answer.form for answer in told]), SOFT)
-    broken_time = np.array([answer.ends[0] is None for answer in told])
-    return np.stack([np.where(broken_time, form, 0.0), form, form], axis=1)
+    return np.repeat(form[:, None], 3, axis=1)
 
 
 def _pay_numbers(told: Sequence[_Told]) -> list[list[tuple[int, int, float]]]:

@@ -70,7 +70,7 @@ _GRPO = {
     "learning_rate": 1.5e-3,
     "lr_scheduler_type": "linear",
     "beta": 0.0,
-    "credit": "parts",  # each part of an answer by its own reward; the paper's is "whole"
+    "credit": "boxes",  # each number by its own time or box; the paper's is "whole"
     "max_steps": 240,
     "save_steps": 40,
 }

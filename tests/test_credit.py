@@ -175,7 +175,7 @@ class TestBoxes:
         for text, paid, z in zip(texts, self.pay(texts), form, strict=True):
             assert paid[text.index("<think_bbox>")] == pytest.approx(z)
             assert paid[text.index("[")] == paid[text.index(", ")] == pytest.approx(z)
-            assert not paid[: text.index("<time>") + 6].any()
+            assert paid[: text.index("<time>") + 6] == pytest.approx(z)
 
     def test_a_poor_time_is_blamed_also_where_the_answer_breaks_later(self):
         late = LATE.replace("</think_bbox>", "</pred_bbox>")
