@@ -36,9 +36,9 @@ from stvgkit.datasets.shapes import STRIDE
 from stvgkit.files import write_json
 from stvgkit.tubes import Span, Tube
 
-BUDGET = demo.FULL
-SFT_STEPS = BUDGET.sft["max_steps"]
 NUMBERS = (64, 128, 256, 672, 1344)
+BUDGET = replace(demo.FULL, clips=demo.FULL.clips | {"train": NUMBERS[-1]})
+SFT_STEPS = BUDGET.sft["max_steps"]
 ANNOTATORS = {"exact": "exact annotators", "noisy": "annotators who err"}
 OFF = 1 / 3  # share of clips whose span is off by one shown frame
 JITTER = 0.1  # how far an edge of a box moves at most, in widths and heights of the box
