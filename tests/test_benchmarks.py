@@ -133,7 +133,7 @@ class TestAblation:
         assert lines["SFT alone"].startswith("| SFT alone | 3 | 60.0 | 50.0 |")
         assert "groups of 2 answers" not in page
         last = page.splitlines()[-1]
-        assert last.startswith("Not run yet") and last.count("`") == 2 * (16 - 6 + 1)
+        assert last.startswith("Not run yet") and last.count("`") == 2 * (17 - 6 + 1)
 
     def test_page_is_the_shipped_one(self, bench, root):
         results = json.loads((root / "data_samples" / "logs" / "ablation.json").read_text())
