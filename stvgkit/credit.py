@@ -10,7 +10,7 @@ think boxes, R_spa(pred) and R_k the final boxes. Four ways to pay (`CREDITS`):
              earlier tokens alone, so the expected gradient stays. Its noise falls, unless what is
              settled and what follows pull against each other (lesson 05, section 8)
     parts    a token is paid for its own part only, and for the form
-    boxes    a number is paid for its own time or box only, every word and number for the form
+    boxes    a number is paid for its own time or box, and every token for the form
 
 For "parts", with z(x) = (x - mean) / (std + 0.1) over the answers of the group that parse, 0 for
 the others, and z_all the same over the whole group:
@@ -22,17 +22,17 @@ the others, and z_all the same over the whole group:
 A broken answer gets z_all(R_f + R_c) on its tokens up to the break, and none on its time where
 that was well formed.
 
-"boxes" leaves nobody out whose number is there to be judged, so that a poor time is blamed also
-where the answer breaks later. R_spa is a mean over boxes, and each is paid for its own term
-s(b) = GIoU - L1 alone. With z(x) over the answers of the group that have this time, or a box at
-this frame in this list:
+For "boxes", each token gets z_all(R_f + R_c), and a number something of its own in addition. R_spa
+is a mean over boxes, and each box is paid for its own term s(b) = GIoU - L1 alone. With z(x) over
+the answers of the group that have this time, or a box at this frame in this list:
 
     the two numbers of the time    z(R_t)
-    those of a think box           z(s(think))                                 + z_all(R_f + R_c)
-    those of a final box           z(s(pred) + 0.5 max(s(pred) - s(think), 0)) + z_all(R_f + R_c)
-    all other tokens               z_all(R_f + R_c)
+    those of a think box           z(s(think))
+    those of a final box           z(s(pred) + 0.5 max(s(pred) - s(think), 0))
 
-A box at a frame without gold has no term. "whole" is the paper's; the others are ours.
+Nobody is left out whose number is there to be judged: a poor time is blamed also where the answer
+breaks later. A box at a frame without gold has no term. "whole" is the paper's; the others are
+ours.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Payment:
     """What the tokens of one answer are paid, and where in its text its parts end.
 
     `advantages` are those of `PARTS`; `time_end` and `think_end` are character positions, infinite
-    where the answer did not come so far. `numbers` are start, end and advantage of those that are
-    paid otherwise than their part. `end` is the last position that is paid: what follows a break
+    where the answer did not come so far. `numbers` are start and end of some, and what they are
+    paid in addition. `end` is the last position that is paid: what follows a break
     changes no reward.
     """
 
@@ -87,7 +87,7 @@ class Payment:
         """The advantage of each token, `(t,)`, given the tokens' texts, which make up the answer.
 
         A token belongs to the part in which it begins; the one that breaks an answer is paid too.
-        A token with a digit of a number that is paid by itself belongs to that number.
+        A token with a digit of one of the numbers gets what that number is paid.
 
         >>> Payment((1.0, 2.0, 3.0), 4, 6, 8).of_tokens(["ab", "cd", "ef", "gh", "ij", "k"])
         array([1., 1., 2., 3., 3., 0.])
@@ -97,7 +97,7 @@ class Payment:
         part = (starts >= self.time_end).astype(int) + (starts >= self.think_end)
         paid = np.asarray(self.advantages)[part]
         for start, end, advantage in self.numbers:
-            paid[(starts < end) & (ends > start)] = advantage
+            paid[(starts < end) & (ends > start)] += advantage
         return np.where(starts <= self.end, paid, 0.0)
 
 
@@ -266,17 +266,16 @@ def _pay_form(told: Sequence[_Told], scale: bool) -> np.ndarray:
 
 
 def _pay_numbers(told: Sequence[_Told]) -> list[list[tuple[int, int, float]]]:
-    """Start, end and advantage of each answer's numbers, against those at the same place."""
+    """Start and end of each answer's numbers, and their advantage over those at the same place."""
     rivals = defaultdict(list)
     for number, answer in enumerate(told):
         for judged in answer.judged:
             rivals[judged.place].append((number, judged))
-    form = _standard(np.array([answer.form for answer in told]), SOFT).tolist()
     paid: list[list[tuple[int, int, float]]] = [[] for _ in told]
-    for (part, _), at_one_place in rivals.items():
+    for at_one_place in rivals.values():
         rewards = np.array([judged.reward for _, judged in at_one_place])
-        for (number, judged), own in zip(at_one_place, _standard(rewards, SOFT), strict=True):
-            advantage = float(own) + (0.0 if part == "time" else form[number])
+        own = _standard(rewards, SOFT).tolist()
+        for (number, judged), advantage in zip(at_one_place, own, strict=True):
             paid[number] += [(start, end, advantage) for start, end in judged.numbers]
     return paid
 

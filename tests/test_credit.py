@@ -180,11 +180,16 @@ class TestBoxes:
     def test_a_poor_time_is_blamed_also_where_the_answer_breaks_later(self):
         late = LATE.replace("</think_bbox>", "</pred_bbox>")
         texts = [GOOD, GOOD, late]
-        times = standard([1.0, 1.0, 0.5], 0.1)
+        times = np.add(standard([1.0, 1.0, 0.5], 0.1), standard([2.0, 2.0, 0.0], 0.1))
         for text, paid, z in zip(texts, self.pay(texts), times, strict=True):
             numbers = [text.index(number) for number in text[:14].split() if number.isdigit()]
             assert paid[numbers] == pytest.approx(z)
-        assert self.pay([GOOD, BROKEN_TIME])[1][0] < 0  # there the break is in the time
+
+    def test_a_right_time_is_paid_more_than_a_poor_one_whether_the_answer_breaks_or_not(self):
+        broken = [text.replace("</think_bbox>", "</pred_bbox>") for text in (GOOD, LATE)]
+        paid = [values[7] for values in self.pay([GOOD, LATE, *broken])]
+        assert paid[0] - paid[1] == pytest.approx(paid[2] - paid[3])
+        assert paid[0] > paid[1] and paid[2] > paid[3]
 
     def test_boxes_before_a_break_are_judged_and_what_follows_is_not_paid(self):
         texts = [GOOD, BROKEN_THINK.replace("[30, 20", "[90, 20", 1)]
