@@ -67,7 +67,7 @@ _GRPO = {
     "temperature": TEMPERATURE,
     # With all weights free, the noise of the rewards blurs the times that SFT taught.
     "adapter": {"r": 8, "lora_alpha": 16},
-    "learning_rate": 1.5e-3,
+    "learning_rate": 1e-3,
     "lr_scheduler_type": "linear",
     "warmup_steps": 20,
     "beta": 0.0,
