@@ -237,6 +237,22 @@ def prepared(row):
     return prepare_multimodal_messages(row["prompt"], images=row["images"])
 
 
+def test_pixels_are_made_once_for_a_group(start, rows, tmp_path, monkeypatch):
+    made, _ = trainer(start("tiny"), rows, tmp_path, share=True, max_completion_length=4)
+    processor, asked = type(made.processing_class), []
+    real = processor.__call__
+
+    def counted(self, *args, **kwargs):
+        asked.extend(kwargs.get("images") or [])
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(processor, "__call__", counted)
+    batch = [dict(example) for example in made.train_dataset for _ in range(4)]
+    output = made._generate_and_score_completions(batch)
+    assert len(asked) == len(made.train_dataset) == len(set(output["prompts"]))
+    assert all("images" in example for example in batch)  # as they were
+
+
 def test_a_broken_answer_is_stopped_at_its_break(start, rows, tmp_path):
     made, _ = trainer(start("tiny"), rows, tmp_path, share=True, max_completion_length=40)
     batch = [dict(example) for example in made.train_dataset for _ in range(4)]
