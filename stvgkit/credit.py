@@ -261,6 +261,7 @@ def _pay_parts(told: Sequence[_Told], scale: bool) -> np.ndarray:
 
 
 def _pay_form(told: Sequence[_Told], scale: bool) -> np.ndarray:
+    """z_all(R_f + R_c) for every token."""
     form = _standard(np.array([answer.form for answer in told]), SOFT)
     return np.repeat(form[:, None], 3, axis=1)
 
