@@ -28,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from many_runs import Run, finished, interval, options, with_half, work
+from many_runs import CLIPS, Run, finished, interval, options, with_half, work
 
 from stvgkit import demo
 from stvgkit.datasets import Sample
@@ -36,8 +36,8 @@ from stvgkit.datasets.shapes import STRIDE
 from stvgkit.files import write_json
 from stvgkit.tubes import Span, Tube
 
-NUMBERS = (64, 128, 256, 672, 1344)
-BUDGET = replace(demo.FULL, clips=demo.FULL.clips | {"train": NUMBERS[-1]})
+NUMBERS = (64, 128, 256, 672, CLIPS["train"])
+BUDGET = replace(demo.FULL, clips=CLIPS)
 SFT_STEPS = BUDGET.sft["max_steps"]
 ANNOTATORS = {"exact": "exact annotators", "noisy": "annotators who err"}
 OFF = 1 / 3  # share of clips whose span is off by one shown frame

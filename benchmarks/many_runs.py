@@ -24,6 +24,7 @@ from stvgkit.files import write_json
 # Two-sided 95 % points of Student's t distribution for n - 1 degrees of freedom.
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 MOST_SEEDS = max(T95)
+CLIPS = demo.FULL.clips | {"train": 1344}  # 896 beside those whose answers the demo's SFT is shown
 
 Run = tuple[str, int]  # a name and a seed
 
@@ -65,7 +66,7 @@ def work(
 
 def _make(out: Path, stages: Sequence[Sequence[Run]], processes: int) -> None:
     for split in ("train", "test"):  # now, and not by two runs at a time
-        demo.read_split(out, split, demo.FULL.clips[split])
+        demo.read_split(out, split, CLIPS[split])
     bar = tqdm(total=sum(map(len, stages)), desc="runs")
     for runs in stages:
         with ThreadPoolExecutor(processes) as pool:

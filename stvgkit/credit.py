@@ -73,8 +73,8 @@ class Payment:
 
     `advantages` are those of `PARTS`; `time_end` and `think_end` are character positions, infinite
     where the answer did not come so far. `numbers` are start and end of some, and what they are
-    paid in addition. `end` is the last position that is paid: what follows a break
-    changes no reward.
+    paid in addition. `end` is the last position that is paid: what follows a break changes no
+    reward.
     """
 
     advantages: tuple[float, float, float]
@@ -92,13 +92,17 @@ class Payment:
         >>> Payment((1.0, 2.0, 3.0), 4, 6, 8).of_tokens(["ab", "cd", "ef", "gh", "ij", "k"])
         array([1., 1., 2., 3., 3., 0.])
         """
-        ends = np.cumsum([*map(len, tokens)])
-        starts = ends - [*map(len, tokens)]
-        part = (starts >= self.time_end).astype(int) + (starts >= self.think_end)
-        paid = np.asarray(self.advantages)[part]
+        lengths = np.array([*map(len, tokens)], dtype=int)
+        ends = lengths.cumsum()
+        starts = ends - lengths
+        paid = np.asarray(self.advantages)[self.part_at(starts)]
         for start, end, advantage in self.numbers:
             paid[(starts < end) & (ends > start)] += advantage
         return np.where(starts <= self.end, paid, 0.0)
+
+    def part_at(self, places: np.ndarray) -> np.ndarray:
+        """The part, as a place in `PARTS`, in which each character position lies."""
+        return (places >= self.time_end).astype(int) + (places >= self.think_end)
 
 
 def pay_group(
@@ -136,16 +140,19 @@ def pay_group(
     }[credit]
     paid = pay(told, scale)  # (n, 3)
     everything = credit == "whole"
-    numbers = _pay_numbers(told) if credit == "boxes" else [[] for _ in told]
+    numbers: list[list[tuple[int, int, float]]] = [[] for _ in told]
+    if credit == "boxes":
+        judge = partial(_judge, target=target, space=space, scoring=scoring)
+        numbers = _pay_numbers([*map(judge, completions, told)])
     return [
         Payment(
-            (advantages[0], advantages[1], advantages[2]),
+            (time, think, pred),
             np.inf if answer.ends[0] is None else answer.ends[0],
             np.inf if answer.ends[1] is None else answer.ends[1],
             np.inf if everything else answer.ends[2],
             tuple(own),
         )
-        for advantages, answer, own in zip(paid.tolist(), told, numbers, strict=True)
+        for (time, think, pred), answer, own in zip(paid.tolist(), told, numbers, strict=True)
     ]
 
 
@@ -153,14 +160,6 @@ def check_credit(credit: str) -> None:
     """Raise `InputError` for another credit than those of `CREDITS`."""
     if credit not in CREDITS:
         raise InputError(f"unknown credit {credit!r}: use one of {', '.join(CREDITS)}")
-
-
-class _Judged(NamedTuple):
-    """The time or a box in an answer: its part and frame, where its numbers are, its own reward."""
-
-    place: tuple[str, int]
-    numbers: list[tuple[int, int]]
-    reward: float
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,6 @@ class _Told:
     form: float  # R_f + R_c
     time: float  # R_t of the stated time, also where the answer breaks later
     think: float  # R_spa(think), likewise
-    judged: list[_Judged]  # likewise, up to the break
 
     @property
     def pred(self) -> float:
@@ -192,18 +190,34 @@ def _read(text: str, target: Tube, space: CoordinateSpace, scoring: Scoring) -> 
     )
     weights = np.asarray(scoring.weights, dtype=float)
     time = think = 0.0
-    judged = []
     if ends[0] is not None:
         told = _finish(text[: ends[0]], ["think_bbox", "pred_bbox"][not scoring.think :])
         time = weights[2] * score(told).temporal
-        judged = [_Judged(("time", 0), time_numbers(text), time)]
-        judged += _judge_boxes(text[: ends[2]], ends[1], target, space, scoring)
     if ends[1] is not None and scoring.think:
         answer = parse_answer(_finish(text[: ends[1]], ["pred_bbox"]), space)
         assert answer is not None  # both of its parts so far are whole
         think = weights[3] * spatial_rewards(answer, target, scoring.spatial)[0]
     form = float(weights[:2] @ five[:2])
-    return _Told(ends, bool(scores.format), float(weights @ five), form, time, think, judged)
+    return _Told(ends, bool(scores.format), float(weights @ five), form, time, think)
+
+
+class _Judged(NamedTuple):
+    """The time or a box in an answer: its part and frame, where its numbers are, its own reward."""
+
+    place: tuple[str, int]
+    numbers: list[tuple[int, int]]
+    reward: float
+
+
+def _judge(
+    text: str, answer: _Told, target: Tube, space: CoordinateSpace, scoring: Scoring
+) -> list[_Judged]:
+    """The time of an answer, and its boxes up to a break."""
+    time_end, think_end, end = answer.ends
+    if time_end is None:
+        return []
+    time = _Judged(("time", 0), time_numbers(text), answer.time)
+    return [time, *_judge_boxes(text[:end], think_end, target, space, scoring)]
 
 
 def _judge_boxes(
@@ -253,10 +267,10 @@ def _pay_parts(told: Sequence[_Told], scale: bool) -> np.ndarray:
     for column, name in enumerate(PARTS):
         values = np.array([getattr(answer, name) for answer in told])[parsed]
         own[parsed, column] = _standard(values, SOFT)
-    form = _standard(np.array([answer.form for answer in told]), SOFT)
-    own[:, 1:] += form[:, None]
-    broken_time = np.array([answer.ends[0] is None for answer in told])
-    own[broken_time, 0] = form[broken_time]
+    form = _pay_form(told, scale)
+    own[:, 1:] += form[:, 1:]
+    no_time = np.array([answer.ends[0] is None for answer in told])
+    own[no_time, 0] = form[no_time, 0]  # the break is in the time itself
     return own
 
 
@@ -266,13 +280,13 @@ def _pay_form(told: Sequence[_Told], scale: bool) -> np.ndarray:
     return np.repeat(form[:, None], 3, axis=1)
 
 
-def _pay_numbers(told: Sequence[_Told]) -> list[list[tuple[int, int, float]]]:
+def _pay_numbers(answers: Sequence[Sequence[_Judged]]) -> list[list[tuple[int, int, float]]]:
     """Start and end of each answer's numbers, and their advantage over those at the same place."""
     rivals = defaultdict(list)
-    for number, answer in enumerate(told):
-        for judged in answer.judged:
+    for number, answer in enumerate(answers):
+        for judged in answer:
             rivals[judged.place].append((number, judged))
-    paid: list[list[tuple[int, int, float]]] = [[] for _ in told]
+    paid: list[list[tuple[int, int, float]]] = [[] for _ in answers]
     for at_one_place in rivals.values():
         rewards = np.array([judged.reward for _, judged in at_one_place])
         own = _standard(rewards, SOFT).tolist()

@@ -14,7 +14,14 @@ from collections.abc import Iterator
 SPACE = r"[ \t\r\n\f\v]*+"
 INDEX = r"[0-9]{1,6}+"
 NUMBER = r"-?+[0-9]{1,9}+(?:\.[0-9]{1,18}+)?+"
-_ENTRY = SPACE.join([INDEX, r"\.", r"\[", NUMBER, ",", NUMBER, ",", NUMBER, ",", NUMBER, r"\]"])
+
+
+def _entry(index: str, number: str) -> str:
+    """The pattern of a box with its index, whose parts the arguments match."""
+    return SPACE.join([index, r"\.", r"\[", *[number, ","] * 3, number, r"\]"])
+
+
+_ENTRY = _entry(INDEX, NUMBER)
 _ENTRIES = f"((?:{_ENTRY}{SPACE}(?:,{SPACE}{_ENTRY}{SPACE})*+)?+)"
 # The tags of an answer's lists, with a think list and without.
 LISTS = {True: ("think_bbox", "pred_bbox"), False: ("pred_bbox",)}
@@ -29,9 +36,7 @@ def _answer_pattern(lists: tuple[str, ...]) -> re.Pattern[str]:
 
 ANSWERS = {think: _answer_pattern(lists) for think, lists in LISTS.items()}
 _TIME = re.compile(SPACE.join(["", "<time>", f"({INDEX})", "-", f"({INDEX})", "</time>"]))
-_BOX = re.compile(
-    SPACE.join([f"({INDEX})", r"\.", r"\[", *[f"({NUMBER})", ","] * 3, f"({NUMBER})", r"\]"])
-)
+_BOX = re.compile(_entry(f"({INDEX})", f"({NUMBER})"))
 _THINK = re.compile(SPACE.join(["", "<think_bbox>", f"{_ENTRIES}</think_bbox>"]))
 
 

@@ -41,7 +41,8 @@ class GroupLog(TrainerCallback):
 
     A line holds `step`, `id`, the gold tube on the shown frames (`target_frames`, `target_boxes`,
     `space`), `completions`, and for each of them `rewards`, `total`, `advantages`; `credit`, and
-    under `paid` what the parts of each completion were paid.
+    under `paid` what the parts of each completion were paid. What "boxes" paid its numbers in
+    addition follows from the rest by `pay_group`.
     """
 
     def __init__(self, num_generations: int, credit: str, scoring: Scoring) -> None:

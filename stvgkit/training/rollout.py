@@ -183,8 +183,8 @@ def merged(model) -> Iterator[None]:
     Afterwards the weights are what they were, bit by bit. In 16 bits or fewer a sum would lose the
     adapter's small part, so there it stays apart.
     """
-    named = dict(model.named_modules())
-    layers = {name: part for name, part in named.items() if isinstance(part, BaseTunerLayer)}
+    named = model.named_modules()
+    layers = {name: part for name, part in named if isinstance(part, BaseTunerLayer)}
     weights = [layer.get_base_layer().weight for layer in layers.values()]
     if not weights or any(weight.dtype != torch.float32 for weight in weights):
         yield

@@ -175,8 +175,7 @@ class GroupInspector(widgets.VBox):
 
 def _coloured(text: str, payment: Payment) -> str:
     """A completion whose characters carry the colour of what their tokens are paid."""
-    places = np.arange(len(text))
-    parts = (places >= payment.time_end).astype(int) + (places >= payment.think_end)
+    parts = payment.part_at(np.arange(len(text)))
     spans, start = [], 0
     for (part, paid), run in groupby(zip(parts, payment.of_tokens(text), strict=True)):
         end = start + sum(1 for _ in run)
