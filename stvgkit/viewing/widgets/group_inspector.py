@@ -192,7 +192,7 @@ def _paid(payment: Payment) -> str:
     """What the parts are paid, in words; blue is praise, orange is blame."""
     names = {"time": "time", "think": "think boxes", "pred": "final boxes"}
     said = [f"{names[p]} {a:+.2f}" for p, a in zip(PARTS, payment.advantages, strict=True)]
-    own = ", each number by itself" if payment.numbers else ""
+    own = ", numbers something of their own in addition" if payment.numbers else ""
     return f"each token's advantage: {', '.join(said)}{own} (blue: more of this, orange: less)"
 
 
