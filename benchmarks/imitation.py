@@ -23,8 +23,9 @@ Run: python benchmarks/imitation.py --seeds 0 1 2 [--numbers 64 256] [--annotato
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,13 +134,20 @@ def steps_of(folder: Path) -> int:
 
 
 def stages(
-    annotators: Sequence[str], numbers: Sequence[int], seeds: Sequence[int]
+    annotators: Sequence[str],
+    numbers: Sequence[int],
+    seeds: Sequence[int],
+    done: Set[Run] = frozenset(),
 ) -> list[list[Run]]:
-    """The starts, then GRPO, then the SFT that takes as long."""
+    """The starts, then GRPO, then the SFT that takes as long, where that is not done."""
 
     def named(part: str) -> list[Run]:
         return [
-            (f"{who}-{part}-{n}", seed) for seed in seeds for who in annotators for n in numbers
+            (f"{who}-{part}-{n}", seed)
+            for seed in seeds
+            for who in annotators
+            for n in numbers
+            if (f"{who}-sft-{n}", seed) not in done
         ]
 
     return [named(part) for part in ("start", "grpo", "sft")]
@@ -235,7 +243,8 @@ def main() -> None:
     parser.add_argument("--numbers", type=int, nargs="+", choices=NUMBERS, default=NUMBERS)
     parser.add_argument("--annotators", nargs="+", choices=ANNOTATORS, default=list(ANNOTATORS))
     args = parser.parse_args()
-    work(args, lambda: stages(args.annotators, args.numbers, args.seeds), run_one, gather, page)
+    wanted = partial(stages, args.annotators, args.numbers, args.seeds)
+    work(args, wanted, run_one, gather, page)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A run has a name and a seed, and the folder `OUT/seed{seed}/{name}`. It is done when `metrics.json`
 is in there, as `stvgkit.demo.measured` writes it, and is not made again; what it said is in
-`{name}.txt` beside the folder. A table of several hours is made over several sittings.
+`{name}.txt` beside the folder. Nor is a run made again whose scores the `--json` file holds, so
+that a table of several hours is made over several sittings, and on several machines.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def options(doc: str, out: str) -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", choices=range(MOST_SEEDS), default=[])
     parser.add_argument("--out", type=Path, default=Path(out), help="folder of the runs")
     parser.add_argument("--processes", type=int, default=2, help="runs at a time")
-    parser.add_argument("--json", type=Path, help="write the scores here, or read them from here")
+    parser.add_argument("--json", type=Path, help="file of all scores: new ones are added to it")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page here as well")
     parser.add_argument("--one", nargs=2, metavar=("RUN", "SEED"), help=argparse.SUPPRESS)
     return parser
@@ -43,25 +44,55 @@ def options(doc: str, out: str) -> argparse.ArgumentParser:
 
 def work(
     args: argparse.Namespace,
-    stages: Callable[[], Sequence[Sequence[Run]]],
+    stages: Callable[[set[Run]], Sequence[Sequence[Run]]],
     run_one: Callable[[Path, str, int], None],
     gather: Callable[[Path], dict],
     page: Callable[[dict], str],
 ) -> None:
     """Make the runs that the options ask for, gather their scores, and print and write the page.
 
-    The runs of one of the `stages` need those of the stages before. `run_one` makes a run, in the
-    process that is started for it. Without `--seeds` no run is made.
+    `stages` is told which runs are done, in other folders, and says which are to be made, those of
+    a stage after those of the stages before. `run_one` makes a run, in the process that is started
+    for it. `gather` returns the scores as `{"seeds": {seed: {name: metrics}}}`, with the settings
+    that all runs share beside `seeds`. Without `--seeds` no run is made.
     """
     if args.one:
         return run_one(args.out, args.one[0], int(args.one[1]))
+    held = json.loads(args.json.read_text()) if args.json and args.json.exists() else None
+    if held and not args.seeds:
+        return publish(page(held), args.write)
+    if held:
+        _check_settings(args.json, held, gather(args.out))
     if args.seeds:
-        _make(args.out, stages(), args.processes)
-    only_read = args.json and not args.seeds
-    results = json.loads(args.json.read_text()) if only_read else gather(args.out)
-    if args.json and not only_read:
+        _make(args.out, stages(_runs(held)), args.processes)
+    results = _joined(held, gather(args.out))
+    if args.json:
         write_json(args.json, results)
     publish(page(results), args.write)
+
+
+def _runs(results: dict | None) -> set[Run]:
+    """The runs whose scores are there."""
+    seeds = results["seeds"] if results else {}
+    return {(name, int(seed)) for seed, rows in seeds.items() for name in rows}
+
+
+def _check_settings(path: Path, held: dict, own: dict) -> None:
+    """Scores of other settings do not belong into the same table."""
+    for name in own.keys() - {"seeds"}:
+        if held.get(name) != own[name]:
+            raise SystemExit(
+                f"{path} holds runs with {name} {held.get(name)}, and they have {own[name]} now: "
+                "give another --json"
+            )
+
+
+def _joined(held: dict | None, own: dict) -> dict:
+    """The scores of both; a run that both have made counts as made here."""
+    before = held["seeds"] if held else {}
+    names = sorted(before.keys() | own["seeds"].keys())
+    seeds = {seed: before.get(seed, {}) | own["seeds"].get(seed, {}) for seed in names}
+    return own | {"seeds": seeds}
 
 
 def _make(out: Path, stages: Sequence[Sequence[Run]], processes: int) -> None:

@@ -41,34 +41,71 @@ def one(out, name, seed):
 
 parser = many_runs.options("what it is", "unused")
 parser.add_argument("--names", nargs="+", default=["first", "second"])
+parser.add_argument("--steps", type=int, default=5)
 args = parser.parse_args()
-stages = lambda: [[(name, seed) for seed in args.seeds] for name in args.names]
-many_runs.work(args, stages, one, many_runs.finished, lambda found: f"page of {sorted(found)}")
+
+def stages(done):
+    last = args.names[-1]
+    seeds = [seed for seed in args.seeds if (last, seed) not in done]
+    return [[(name, seed) for seed in seeds] for name in args.names]
+
+many_runs.work(
+    args, stages, one,
+    lambda out: {"steps": args.steps, "seeds": many_runs.finished(out)},
+    lambda found: f"page of {sorted(found['seeds'])}",
+)
 """
 
-    def test_runs_are_made_in_their_order_once_and_a_failure_is_named(self, root, tmp_path):
-        script, out, found = tmp_path / "made.py", tmp_path / "out", tmp_path / "found.json"
+    @pytest.fixture
+    def call(self, root, tmp_path):
+        script = tmp_path / "made.py"
         script.write_text(self.SCRIPT)
 
-        def call(*argv):
+        def call(out, *argv):
             command = [sys.executable, str(script), "--out", str(out), *argv]
             paths = {"PYTHONPATH": f"{root / 'benchmarks'}:{root}", "PATH": "/usr/bin:/bin"}
             return subprocess.run(command, capture_output=True, text=True, env=paths)
 
-        first = call("--seeds", "0", "1", "--json", str(found), "--write", str(tmp_path / "page"))
+        return call
+
+    def test_runs_are_made_in_their_order_once_and_a_failure_is_named(self, call, tmp_path):
+        out, found = tmp_path / "out", tmp_path / "found.json"
+        page = tmp_path / "page"
+        first = call(out, "--seeds", "0", "1", "--json", str(found), "--write", str(page))
         assert first.returncode == 0, first.stderr
-        assert (tmp_path / "page").read_text() == "page of ['0', '1']"
-        assert set(json.loads(found.read_text())["1"]) == {"first", "second"}
+        assert page.read_text() == "page of ['0', '1']"
+        assert set(json.loads(found.read_text())["seeds"]["1"]) == {"first", "second"}
         done = out / "seed0" / "first.txt"
         assert done.read_text() == "at work\n"
         done.write_text("kept")
-        again = call("--seeds", "0", "1", "2")
+        again = call(out, "--seeds", "0", "1", "2")
         assert again.returncode == 0 and done.read_text() == "kept"
         assert (out / "seed2" / "second" / "metrics.json").exists()
-        bad = call("--seeds", "0", "--names", "bad")
+        bad = call(out, "--seeds", "0", "--names", "bad")
         assert bad.returncode == 1 and "bad, seed 0 failed; " in bad.stderr
         assert "as planned" in (out / "seed0" / "bad.txt").read_text()
-        assert call("--seeds", "7").returncode == 2  # there is no row with so many seeds
+        assert call(out, "--seeds", "7").returncode == 2  # there is no row with so many seeds
+
+    def test_a_table_is_made_over_several_machines(self, call, tmp_path):
+        """What the file of scores holds is kept and not run again where no folder is."""
+        found, there, here = tmp_path / "found.json", tmp_path / "there", tmp_path / "here"
+        assert call(there, "--seeds", "0", "1", "--json", str(found)).returncode == 0
+        scores = json.loads(found.read_text())
+        scores["seeds"]["0"]["first"]["m_vIoU"] = 0.25  # as only that run can have scored
+        del scores["seeds"]["1"]["second"]
+        found.write_text(json.dumps(scores))
+        second = call(here, "--seeds", "0", "1", "2", "--json", str(found))
+        assert second.returncode == 0, second.stderr
+        assert sorted(path.name for path in here.glob("seed*")) == ["seed1", "seed2"]
+        scores = json.loads(found.read_text())["seeds"]
+        assert scores["0"]["first"]["m_vIoU"] == 0.25 and list(scores) == ["0", "1", "2"]
+        assert all(set(rows) == {"first", "second"} for rows in scores.values())
+        alone = call(tmp_path / "nothing", "--json", str(found))
+        assert alone.stdout.strip() == "page of ['0', '1', '2']"
+        before = found.read_text()
+        other = call(here, "--seeds", "0", "3", "--json", str(found), "--steps", "9")
+        assert other.returncode == 1 and "holds runs with steps 5" in other.stderr
+        assert found.read_text() == before and not (here / "seed3").exists()
 
 
 class TestAblation:
@@ -102,8 +139,13 @@ class TestAblation:
         assert tuned["no-think-boxes"][:2] == ("grpo", str(tmp_path / "seed3" / "sft-no-think"))
 
     def test_seeds_of_rows(self, bench):
-        _, rows = bench("ablation").stages(["l1", "to-go", "no-format"], [0, 4])
+        stages = bench("ablation").stages
+        _, rows = stages(["l1", "to-go", "no-format"], [0, 4])
         assert rows == [("l1", 0), ("to-go", 0), ("no-format", 0), ("l1", 4), ("to-go", 4)]
+        assert stages(["l1", "no-think-boxes"], [0], {("no-think-boxes", 0)}) == [
+            [("sft", 0)],
+            [("l1", 0)],
+        ]
 
     def test_page_tells_differences_apart_and_lists_what_is_missing(self, bench):
         full = [(70, 60), (72, 62), (71, 61)]
