@@ -196,9 +196,10 @@ _COMMON = {
     "fp16": torch.cuda.is_available() and not _BF16,
 }
 # A CPU with units for bf16 takes a step of SFT in two thirds of the time. GRPO, whose products are
-# small, gains nothing there.
-_BF16_CPU = not torch.accelerator.is_available() and bool(
-    {"avx512_bf16", "amx_bf16"} & {name for name, has in torch.cpu.get_capabilities().items() if has}
+# small, gains nothing there. Older releases of torch cannot tell.
+_UNITS = getattr(torch.cpu, "get_capabilities", dict)()
+_BF16_CPU = not torch.accelerator.is_available() and any(
+    _UNITS.get(name) for name in ("avx512_bf16", "amx_bf16")
 )
 SFT_DEFAULTS = _COMMON | {"max_length": None, "bf16": _BF16 or _BF16_CPU}
 GRPO_DEFAULTS = _COMMON | PAPER_GRPO | {"log_completions": True, "num_completions_to_print": 0}
