@@ -137,7 +137,8 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
     for row, name in ROWS.items():
         found = [rows[row] for rows in results if row in rows]
         if found:
-            few = f" ({len(found)} seeds)" if len(found) < len(results) else ""
+            seed_s = "1 seed" if len(found) == 1 else f"{len(found)} seeds"
+            few = f" ({seed_s})" if len(found) < len(results) else ""
             names[row] = name + few
             lines.append(_line(names[row], found, head))
     lines += ["", "## Gain of SFT + GRPO, seed by seed", ""]
@@ -148,7 +149,9 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
             for name in demo.METRICS
         ]
         cells = (
-            f"{np.mean(gain):+.1f} ± {_spread(gain):.1f} ({', '.join(f'{g:+.1f}' for g in gain)})"
+            f"{_mean(gain, '+.1f')} ({', '.join(f'{g:+.1f}' for g in gain)})"
+            if len(gain) > 1
+            else _mean(gain, "+.1f")
             for gain in gains
         )
         lines.append(f"| {names[row]} | {' | '.join(cells)} |")
@@ -174,7 +177,7 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
         parsed = [rows["parsed_before"][row] for rows in results]
         lines.append(_line(ROWS[row], parsed, [*demo.METRICS, "unparsed", "samples"]))
     for row in ("sft", "grpo"):
-        best = _mean([100 * rows["pass@8"][row] for rows in results], 1)
+        best = _mean([100 * rows["pass@8"][row] for rows in results], ".1f")
         lines += ["", f"Best of {demo.TRIES} sampled answers, {ROWS[row]}: m_vIoU {best}."]
     test = demo.read_split(out / f"seed{seeds[0]}", "test", budget.clips["test"])
     span, known = constant_span(test)
@@ -184,10 +187,10 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
     lengths = form_by_length([out / f"seed{seed}" / "grpo" for seed in seeds])
     lines += [
         "",
-        f"- Training and evaluation of the four rows: {_mean(total, 1)} s.",
-        f"- Mean spatial reward R_s in GRPO's first quarter: {_mean(starts, 2)}.",
+        f"- Training and evaluation of the four rows: {_mean(total, '.1f')} s.",
+        f"- Mean spatial reward R_s in GRPO's first quarter: {_mean(starts, '.2f')}.",
         "- Points of m_vIoU that GRPO gains over SFT on clips whose SFT answer broke the format: "
-        f"{_mean(mended, 1)}, on the others: {_mean(others, 1)}.",
+        f"{_mean(mended, '.1f')}, on the others: {_mean(others, '.1f')}.",
         f"- For comparison, the one span that suits all test clips best, frames {span.start} to "
         f"{span.end} of {STEPS}, has m_tIoU {100 * known:.1f}.",
         "",
@@ -204,16 +207,14 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
 
 def _line(name: str, rows: list[dict], head: list[str]) -> str:
     columns = ([row[key] * (100 if key in demo.METRICS else 1) for row in rows] for key in head)
-    digits = [1 if key in demo.METRICS else 0 for key in head]
+    digits = [".1f" if key in demo.METRICS else ".0f" for key in head]
     return f"| {name} | {' | '.join(map(_mean, columns, digits))} |"
 
 
-def _mean(values: list[float], digits: int) -> str:
-    return f"{np.mean(values):.{digits}f} ± {_spread(values):.{digits}f}"
-
-
-def _spread(values: list[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+def _mean(values: list[float], form: str) -> str:
+    """Mean ± standard deviation; one value has no deviation."""
+    mean = format(np.mean(values), form)
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):{form.lstrip('+')}}"
 
 
 def main() -> None:

@@ -353,7 +353,7 @@ assert length["time"] < length["pred_bbox"]
 # %% [markdown]
 # Where exact answers are at hand, imitation says every right token, and GRPO only one number. A rough
 # comparison from this repository: 120 steps of SFT on the answers to 1,024 clips reach an m_vIoU of 0.70
-# (section 5). SFT on the answers to 448 clips, and then 240 longer steps of GRPO on other clips, reach 0.70
+# (section 5). SFT on the answers to 448 clips, and then 320 steps of GRPO on other clips, reach 0.72
 # ([results](../docs/results.md)). So imitation gets as far with less work, if somebody has written all the
 # answers. GRPO has its place where answers are missing or inexact, and after SFT. It works on clips whose
 # answers were never shown to the model.

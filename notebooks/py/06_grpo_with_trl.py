@@ -215,7 +215,7 @@ means = 100 * np.nanmean(kept, axis=0)
 figure = go.Figure(layout={"template": "plotly_white", "height": 300, "margin": {"t": 20}})
 figure.add_bar(x=list(lengths), y=means, marker_color=["#0072B2" if 2 <= n <= 6 else "#D55E00" for n in lengths])
 figure.update_layout(xaxis_title="frames that the answer names", yaxis_title="parse, %")
-assert min(means[2:6]) > 95 and max(means[[0, 6, 7]]) < 75
+assert min(means[2:6]) > 85 and max(means[[0, 6, 7]]) < 45
 figure
 
 # %% [markdown]
@@ -236,10 +236,10 @@ figure
 #   the mistake is.
 # - The credit is *boxes*.
 #
-# GRPO trains a LoRA adapter for 240 steps on other clips, whose answers it never saw. The credit was chosen on
-# validation clips with seeds 1 and 4, the other settings with seed 0 before. The rate of 1e-3 lies between two
-# that were tried. The test clips were no part of any choice.
-# `python benchmarks/demo_seeds.py --seeds 0 1 2 3 4` makes these runs.
+# GRPO trains a LoRA adapter for 320 steps on other clips, whose answers it never saw. Credit, temperature and
+# the length of SFT were chosen on validation clips with seeds 1 and 4, the other settings with seed 0 before.
+# The test clips were no part of any choice. `python benchmarks/demo_seeds.py --seeds 0 1 2 3 4` makes these
+# runs.
 
 # %%
 where = {
@@ -269,13 +269,13 @@ figure.update_yaxes(title="m_vIoU, clips that parsed before")
 assert len(runs) == 5
 assert min(gains["256 test clips", "m_vIoU"]) > 0 and min(gains["256 test clips", "m_tIoU"]) > 0
 assert min(gains["clips that parsed before", "m_vIoU"]) > 0
+assert min(gains["clips that parsed before", "m_tIoU"]) > 0
 figure
 
 # %% [markdown]
-# m_vIoU rises in all five seeds, by 5.6 points in the mean, and m_tIoU rises by 3.7. On the clips whose answer
-# parsed before, m_vIoU rises by 3.2 points, and in every seed. Their form was right already, so this is
-# accuracy. GRPO does make answers better, on clips that nobody answered for it. m_tIoU of those clips falls in
-# one of the five seeds. Its interval holds 0, so the runs do not show that times got better there.
+# m_vIoU rises in all five seeds, by 6.7 points in the mean, and m_tIoU rises by 4.9. On the clips whose answer
+# parsed before, m_vIoU rises by 3.9 points and m_tIoU by 1.6, both in every seed. Their form was right already,
+# so this is accuracy. GRPO does make answers better, boxes and times, on clips that nobody answered for it.
 
 # %% [markdown]
 # A seed does not fix a run. Where sums are rounded otherwise, GRPO samples other answers. The
