@@ -170,9 +170,9 @@ def page(results: dict) -> str:
         "--write docs/ablation.md`.",
         "",
         f"Our runs: the tiny model on generated clips. SFT on {results['shown']} clips, then "
-        f"{results['steps']} steps of GRPO on other clips. 256 test clips, protocol *default*, "
-        "scores in per cent. Each row changes one setting of *full*. *Without think boxes* starts "
-        "from an SFT of its own, which never saw think boxes.",
+        f"{results['steps']} steps of GRPO at temperature 1 on other clips. 256 test clips, "
+        "protocol *default*, scores in per cent. Each row changes one setting of *full*. *Without "
+        "think boxes* starts from an SFT of its own, which never saw think boxes.",
         "",
         "The paper's runs (STVG-o1, Tab. 5 to 8): Qwen2.5-VL-7B on HC-STVG v1, one run each, no "
         f"error bars. Its full method has m_tIoU {full['m_tIoU']} and m_vIoU {full['m_vIoU']}. Its "
