@@ -2,7 +2,7 @@
 
 For each seed the demo's SFT makes one checkpoint. Every row is a GRPO run from there that differs
 from `full` (the paper's rewards and its credit) in one setting, scored on the demo's test clips.
-A run takes a quarter of the demo's steps, at a lower rate, so that the whole takes one night.
+A run takes a fifth of the demo's steps, at a lower rate, so that the whole takes one night.
 No setting was chosen by these scores. Runs are made two at a time, each on one thread, and are
 kept: what is done is not done again, and a run that was stopped goes on.
 

@@ -64,7 +64,7 @@ _GRPO = {
     "per_device_train_batch_size": 32,  # twice: 64 at once take over 4 GB
     "gradient_accumulation_steps": 2,
     "max_completion_length": MAX_NEW_TOKENS,
-    # At 0.5 the answers of a group come to agree before the end, and nothing is learned from them.
+    # At 0.5 the answers of a group soon agree, and a group that agrees teaches nothing.
     "temperature": 1.0,
     # With all weights free, the noise of the rewards blurs the times that SFT taught.
     "adapter": {"r": 8, "lora_alpha": 16},
