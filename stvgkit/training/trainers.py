@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig
@@ -197,7 +198,7 @@ _COMMON = {
 }
 # A CPU with units for bf16 takes a step of SFT in two thirds of the time. GRPO, whose products are
 # small, gains nothing there. Older releases of torch cannot tell.
-_UNITS = getattr(torch.cpu, "get_capabilities", dict)()
+_UNITS: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
 _BF16_CPU = not torch.accelerator.is_available() and any(
     _UNITS.get(name) for name in ("avx512_bf16", "amx_bf16")
 )
