@@ -307,15 +307,15 @@ def test_settings_are_those_of_score_answer(page):
     page.locator("input[type=range]").fill("2.5")
     check_shown(page, lambda_k=2.5)
     for word, spatial in (("GIoU", "giou"), ("−L1", "l1"), ("GIoU − L1", "both")):
-        page.get_by_text(word, exact=True).click()
+        page.get_by_role("radio", name=word, exact=True).check()
         check_shown(page, lambda_k=2.5, spatial=spatial)
     before = answer_of(page)
-    page.get_by_text("off", exact=True).click()
+    page.get_by_role("radio", name="off", exact=True).check()
     assert "think" not in text_of(page) and answer_of(page, think=False).pred == before.pred
     check_shown(page, lambda_k=2.5, think=False)
     page.locator("select").select_option("perfect")
     assert answer_of(page, think=False).consistent
-    page.get_by_text("on", exact=True).click()
+    page.get_by_role("radio", name="on", exact=True).check()
     assert answer_of(page).consistent
     check_shown(page, lambda_k=2.5)
 
