@@ -27,6 +27,7 @@ SHORT = {"max_steps": 60, "save_steps": 20, "learning_rate": 7e-4, "warmup_steps
 # Of every row that says nothing else. The paper does not tell its temperature; 1 is TRL's.
 PAPER = {"credit": "whole", "temperature": 1.0}
 BUDGET = replace(demo.FULL, clips=CLIPS, grpo=demo.FULL.grpo | SHORT | PAPER)
+SETTINGS = {"steps": BUDGET.grpo["max_steps"], "shown": BUDGET.shown}
 THREE = 3  # seeds of the rows that the paper does not have; its own have all
 SHOWN = ("m_tIoU", "m_vIoU")
 
@@ -120,14 +121,14 @@ def change_of(name: str) -> dict:
 
 def stages(names: list[str], seeds: list[int], done: Set[Run] = frozenset()) -> list[list[Run]]:
     """The runs of these rows that are not done, after the starts that they need."""
-    wanted = [(name, seed) for seed in seeds for name in names if seed < ROWS[name].seeds]
-    wanted = [run for run in wanted if run not in done]
+    asked = [(name, seed) for seed in seeds for name in names if seed < ROWS[name].seeds]
+    wanted = [run for run in asked if run not in done]
     starts = {(start_of(change_of(name).get("think", True)), seed) for name, seed in wanted}
     return [sorted(starts), wanted]
 
 
 def gather(out: Path) -> dict:
-    """Scores of every finished run: `{"steps", "shown", "seeds": {seed: {row: metrics}}}`.
+    """Scores of every finished run, `{seed: {row: metrics}}`.
 
     `before` are those on the clips whose answer parsed at the run's start, `form_share` is how much
     of the rewards' variance inside groups is explained by whether an answer parses.
@@ -144,7 +145,7 @@ def gather(out: Path) -> dict:
             groups = out / f"seed{seed}" / name / "groups.jsonl"
             if groups.exists():
                 row["form_share"] = form_share(read_groups(groups))
-    return {"steps": BUDGET.grpo["max_steps"], "shown": BUDGET.shown, "seeds": seeds}
+    return seeds
 
 
 def form_share(groups: list) -> float:
@@ -254,7 +255,7 @@ def main() -> None:
     parser = options(__doc__, "out/ablation")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     args = parser.parse_args()
-    work(args, partial(stages, args.rows, args.seeds), run_one, gather, page)
+    work(args, partial(stages, args.rows, args.seeds), run_one, gather, page, SETTINGS)
 
 
 if __name__ == "__main__":

@@ -137,8 +137,8 @@ def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
     for row, name in ROWS.items():
         found = [rows[row] for rows in results if row in rows]
         if found:
-            seed_s = "1 seed" if len(found) == 1 else f"{len(found)} seeds"
-            few = f" ({seed_s})" if len(found) < len(results) else ""
+            count = "1 seed" if len(found) == 1 else f"{len(found)} seeds"
+            few = f" ({count})" if len(found) < len(results) else ""
             names[row] = name + few
             lines.append(_line(names[row], found, head))
     lines += ["", "## Gain of SFT + GRPO, seed by seed", ""]

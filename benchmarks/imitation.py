@@ -43,6 +43,12 @@ NUMBERS = (64, 128, 256, 672, CLIPS["train"])
 SHORT = {"max_steps": 80, "save_steps": 80, "warmup_steps": 8}
 BUDGET = replace(demo.FULL, clips=CLIPS, grpo=demo.FULL.grpo | SHORT)
 SFT_STEPS = BUDGET.sft["max_steps"]
+SETTINGS = {
+    "clips": BUDGET.clips["train"],
+    "credit": BUDGET.grpo["credit"],
+    "sft_steps": SFT_STEPS,
+    "grpo_steps": BUDGET.grpo["max_steps"],
+}
 ANNOTATORS = {"exact": "exact annotators", "noisy": "annotators who err"}
 OFF = 1 / 3  # share of clips whose span is off by one shown frame
 JITTER = 0.1  # how far an edge of a box moves at most, in widths and heights of the box
@@ -157,17 +163,15 @@ def stages(
 
 
 def gather(out: Path) -> dict:
-    """Scores of every finished run: `{"clips", "sft_steps", "grpo_steps", "credit", "seeds"}`.
+    """Scores of every finished run, `{seed: {name: metrics}}`.
 
-    `seeds` holds for each seed the runs by name, `{annotators}-{start|sft|grpo}-{number}`.
+    A name is `{annotators}-{start|sft|grpo}-{number}`.
     """
     seeds = finished(out)
     for seed, runs in seeds.items():
         for name, row in runs.items():
             row["cpu"] = cpu_seconds(out / f"seed{seed}" / name)
-    steps = {"sft_steps": SFT_STEPS, "grpo_steps": BUDGET.grpo["max_steps"]}
-    settings = {"clips": BUDGET.clips["train"], "credit": BUDGET.grpo["credit"]} | steps
-    return settings | {"seeds": seeds}
+    return seeds
 
 
 def page(results: dict) -> str:
@@ -248,7 +252,7 @@ def main() -> None:
     parser.add_argument("--annotators", nargs="+", choices=ANNOTATORS, default=list(ANNOTATORS))
     args = parser.parse_args()
     wanted = partial(stages, args.annotators, args.numbers, args.seeds)
-    work(args, wanted, run_one, gather, page)
+    work(args, wanted, run_one, gather, page, SETTINGS)
 
 
 if __name__ == "__main__":

@@ -48,51 +48,48 @@ def work(
     run_one: Callable[[Path, str, int], None],
     gather: Callable[[Path], dict],
     page: Callable[[dict], str],
+    settings: dict,
 ) -> None:
     """Make the runs that the options ask for, gather their scores, and print and write the page.
 
     `stages` is told which runs are done, in other folders, and says which are to be made, those of
     a stage after those of the stages before. `run_one` makes a run, in the process that is started
-    for it. `gather` returns the scores as `{"seeds": {seed: {name: metrics}}}`, with the settings
-    that all runs share beside `seeds`. Without `--seeds` no run is made.
+    for it. `gather` returns the scores of the runs that are there, `{seed: {name: metrics}}`. The
+    results, and the file of them, are the `settings` that all runs share, and beside them `seeds`:
+    all scores. Without `--seeds` no run is made.
     """
     if args.one:
         return run_one(args.out, args.one[0], int(args.one[1]))
-    held = json.loads(args.json.read_text()) if args.json and args.json.exists() else None
-    if held and not args.seeds:
-        return publish(page(held), args.write)
-    if held:
-        _check_settings(args.json, held, gather(args.out))
+    there = args.json is not None and args.json.exists()
+    results = json.loads(args.json.read_text()) if there else settings | {"seeds": {}}
     if args.seeds:
-        _make(args.out, stages(_runs(held)), args.processes)
-    results = _joined(held, gather(args.out))
-    if args.json:
-        write_json(args.json, results)
+        _check_settings(args.json, results, settings)
+        _make(args.out, stages(_runs(results)), args.processes)
+    if args.seeds or not there:
+        results["seeds"] = _joined(results["seeds"], gather(args.out))
+        if args.json:
+            write_json(args.json, results)
     publish(page(results), args.write)
 
 
-def _runs(results: dict | None) -> set[Run]:
+def _runs(results: dict) -> set[Run]:
     """The runs whose scores are there."""
-    seeds = results["seeds"] if results else {}
-    return {(name, int(seed)) for seed, rows in seeds.items() for name in rows}
+    return {(name, int(seed)) for seed, rows in results["seeds"].items() for name in rows}
 
 
-def _check_settings(path: Path, held: dict, own: dict) -> None:
+def _check_settings(path: Path, held: dict, settings: dict) -> None:
     """Scores of other settings do not belong into the same table."""
-    for name in own.keys() - {"seeds"}:
-        if held.get(name) != own[name]:
+    for name, value in settings.items():
+        if held.get(name) != value:
             raise SystemExit(
-                f"{path} holds runs with {name} {held.get(name)}, and they have {own[name]} now: "
+                f"{path} holds runs with {name} {held.get(name)}, and they have {value} now: "
                 "give another --json"
             )
 
 
-def _joined(held: dict | None, own: dict) -> dict:
+def _joined(held: dict, own: dict) -> dict:
     """The scores of both; a run that both have made counts as made here."""
-    before = held["seeds"] if held else {}
-    names = sorted(before.keys() | own["seeds"].keys())
-    seeds = {seed: before.get(seed, {}) | own["seeds"].get(seed, {}) for seed in names}
-    return own | {"seeds": seeds}
+    return {seed: held.get(seed, {}) | own.get(seed, {}) for seed in sorted({*held, *own})}
 
 
 def _make(out: Path, stages: Sequence[Sequence[Run]], processes: int) -> None:

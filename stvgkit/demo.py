@@ -31,7 +31,7 @@ ROWS = {
 }
 PACKAGES = ("stvgkit", "torch", "transformers", "trl")
 TRIES, TRIED = 8, 64  # answers sampled for pass@8, and the clips that are asked about
-TEMPERATURE = 0.5  # of those
+TEMPERATURE = 0.5  # at which they are sampled
 MAX_NEW_TOKENS = 200  # the longest answer, 8 frames in both lists, has 183
 
 

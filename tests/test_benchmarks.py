@@ -51,8 +51,9 @@ def stages(done):
 
 many_runs.work(
     args, stages, one,
-    lambda out: {"steps": args.steps, "seeds": many_runs.finished(out)},
+    many_runs.finished,
     lambda found: f"page of {sorted(found['seeds'])}",
+    {"steps": args.steps},
 )
 """
 
@@ -293,7 +294,7 @@ class TestImitation:
                     row |= {"unparsed": 1, "samples": 256, "seconds": 9.0, "groups": {}}
                     (folder / "metrics.json").write_text(json.dumps(row))
                     (folder / "cpu.json").write_text('{"seconds": 8.5}')
-        results = imitation.gather(tmp_path)
+        results = imitation.SETTINGS | {"seeds": imitation.gather(tmp_path)}
         assert results["seeds"]["1"]["exact-grpo-64"]["m_vIoU"] == 0.58
         assert results["seeds"]["0"]["noisy-sft-64"]["cpu"] == 8.5
         page = imitation.page(json.loads(json.dumps(results)))

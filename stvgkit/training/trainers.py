@@ -69,8 +69,7 @@ def sft(
     (with `peft_config`, see `lora`, only the adapter) and `log.json`. A CPU that has units for bf16
     computes in it, unless `settings` have `bf16=False`.
     """
-    fast = {} if torch.accelerator.is_available() else {"bf16": _BF16_CPU}
-    args = args or SFTConfig(output_dir=str(out), **SFT_DEFAULTS | fast | settings)
+    args = args or SFTConfig(output_dir=str(out), **SFT_DEFAULTS | {"bf16": _BF16_SFT} | settings)
     run = describe_run("sft", grounder, rows, args, peft_config, think_noise=think_noise)
     if _claimed(Path(out), run, grounder, args):
         return Path(out)
@@ -199,10 +198,13 @@ _COMMON = {
     "fp16": torch.cuda.is_available() and not _BF16,
 }
 # A CPU with units for bf16 takes a step of SFT in two thirds of the time. GRPO, whose products are
-# small, gains nothing there. Older releases of torch cannot tell. Recipes say themselves how they
-# compute, so that `plan` tells of a GPU the same from every machine.
+# small, gains nothing there. Older releases of torch cannot tell. It is no default of recipes, or
+# `plan` would tell of a GPU what holds for the CPU that it runs on.
 _UNITS: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-_BF16_CPU = any(_UNITS.get(name) for name in ("avx512_bf16", "amx_bf16"))
+_BF16_SFT = _BF16 or (
+    not torch.accelerator.is_available()
+    and any(_UNITS.get(name) for name in ("avx512_bf16", "amx_bf16"))
+)
 SFT_DEFAULTS = _COMMON | {"max_length": None}
 GRPO_DEFAULTS = _COMMON | PAPER_GRPO | {"log_completions": True, "num_completions_to_print": 0}
 
