@@ -279,8 +279,7 @@ figure
 
 # %% [markdown]
 # A seed does not fix a run. Where sums are rounded otherwise, GRPO samples other answers. The
-# five runs had one thread each. `make demo SEED=2` with two threads reached 69.2 points of m_vIoU, where seed 2
-# above has 69.1.
+# five runs had one thread each, on CPUs that multiply in bf16.
 #
 # ### Is it the credit?
 #
