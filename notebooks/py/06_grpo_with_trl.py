@@ -279,7 +279,8 @@ figure
 
 # %% [markdown]
 # A seed does not fix a run. Where sums are rounded otherwise, GRPO samples other answers. The
-# five runs had one thread each, on CPUs that multiply in bf16.
+# five runs had one thread each. `make demo SEED=2` with two threads went from 64.7 points of m_vIoU to 70.3, where
+# seed 2 above goes from 67.3 to 72.2.
 #
 # ### Is it the credit?
 #
