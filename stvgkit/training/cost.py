@@ -19,17 +19,24 @@ DDP, FSDP, ZERO3 = "ddp", "fsdp", "zero3"
 
 @dataclass(frozen=True)
 class Launch:
-    """How many processes train, and what they split: `ddp` copies, `fsdp` and `zero3` split."""
+    """How many processes train, and what they split: `ddp` copies, `fsdp` and `zero3` split.
+
+    `mixed` tells whether the launch itself asks for 16-bit computing. A plan must not take that
+    from the machine that it is made on.
+    """
 
     processes: int = 1
     split: str = DDP
+    mixed: bool = False
 
     @classmethod
     def read(cls, name: str | None) -> Launch:
         """From an accelerate configuration, by path or by the name of one that ships here.
 
-        >>> Launch.read("zero3-8"), Launch.read(None)
-        (Launch(processes=8, split='zero3'), Launch(processes=1, split='ddp'))
+        >>> Launch.read("zero3-8")
+        Launch(processes=8, split='zero3', mixed=True)
+        >>> Launch.read(None)
+        Launch(processes=1, split='ddp', mixed=False)
         """
         if name is None:
             return cls()
@@ -44,7 +51,7 @@ class Launch:
         processes = config.get("num_processes", 1)
         if not isinstance(processes, int) or processes < 1:
             raise InputError(f"{path}: num_processes is {processes!r}, must be 1 or more")
-        return cls(processes, split)
+        return cls(processes, split, config.get("mixed_precision") in ("bf16", "fp16"))
 
 
 def dtype_of(name: str | None, config) -> torch.dtype:
@@ -81,7 +88,8 @@ def state_bytes(network, dtype, quantized, launch: Launch, args) -> dict[str, fl
     """
     frozen = trained = count = 0.0
     adapters = any("lora_" in name for name, _ in network.named_parameters())
-    mixed = args.bf16 or args.fp16
+    mixed = launch.mixed or args.bf16 or args.fp16
+    computed = 2 if mixed else dtype.itemsize  # bytes of a weight that is computed with
     wide = 4 if adapters or (launch.split == FSDP and mixed) else dtype.itemsize
     quantized = dict(quantized)
     for name, weight in network.named_parameters():
@@ -94,10 +102,10 @@ def state_bytes(network, dtype, quantized, launch: Launch, args) -> dict[str, fl
     optimizer = str(getattr(args.optim, "value", args.optim))
     if launch.split == ZERO3:
         master = 4 if mixed else 0  # of weights, and of gradients during the step
-        gathered = min(GATHERED, count + frozen / dtype.itemsize) * dtype.itemsize
+        gathered = min(GATHERED, count + frozen / dtype.itemsize) * computed
         return {
-            "weights": shared(frozen + count * (dtype.itemsize + master), launch) + gathered,
-            "gradients": shared(count * (dtype.itemsize + master), launch),
+            "weights": shared(frozen + count * (computed + master), launch) + gathered,
+            "gradients": shared(count * (computed + master), launch),
             "optimizer states": shared(count * _optimizer_bytes(optimizer, 4), launch),
         }
     largest = 0
@@ -105,7 +113,7 @@ def state_bytes(network, dtype, quantized, launch: Launch, args) -> dict[str, fl
         blocks = [part for part in network.modules() if isinstance(part, torch.nn.ModuleList)]
         layers = [sum(p.numel() for p in layer.parameters()) for part in blocks for layer in part]
         table = network.get_input_embeddings().weight.numel()
-        largest = (2 * max(layers) + 2 * table) * dtype.itemsize
+        largest = (2 * max(layers) + 2 * table) * computed
     if quantized:  # a layer's weights as they are computed with
         largest = max(weight.numel() for weight in network.parameters()) * dtype.itemsize
     buckets = trained if launch.split == DDP and launch.processes > 1 else 0
