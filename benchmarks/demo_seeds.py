@@ -3,10 +3,12 @@
 For each seed: `stvgkit demo`, then the same SFT continued from its checkpoint for as many steps as
 fit into the time that GRPO trained, with the answers that it was shown before ("SFT for as long",
 the baseline; `--longer` names its seeds where not all are wanted). `--informed` adds SFT that is
-shown the answers to GRPO's clips as well. Prints every row's mean and standard deviation over the
-seeds, the gains seed by seed, and seconds; `--write FILE` puts the same into a page. Goes on where
-it was.
-Run: python benchmarks/demo_seeds.py [--seeds 0 1 2] [--longer 0] [--informed]
+shown the answers to GRPO's clips as well. Goes on where it was. The page has every row's mean and
+standard deviation over the seeds, the gains seed by seed, and seconds.
+
+Run: python benchmarks/demo_seeds.py --seeds 0 1 2 [--longer 0] [--informed]
+         [--json data_samples/logs/demo_seeds.json] [--write docs/results.md]
+     python benchmarks/demo_seeds.py --json FILE --write docs/results.md     the page alone
 """
 
 import argparse
@@ -15,6 +17,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +25,7 @@ import numpy as np
 from pages import publish
 
 from stvgkit import demo
+from stvgkit.datasets import Sample
 from stvgkit.datasets.shapes import STEPS, STRIDE
 from stvgkit.files import write_json
 from stvgkit.predictions import read_completions
@@ -50,7 +54,11 @@ def run_seed(out: Path, seed: int, smoke: bool, extra: list[str]) -> dict:
         work = partial(longer, out, seed=seed, budget=budget, clips=shown[row])
         rows[row] = demo.measured(out / row, work)
     more = {key: metrics[key] for key in ("novel", "parsed_before", "pass@8")}
-    more["form_by_length"] = form_by_length([out / "grpo"])
+    test = demo.read_split(out, "test", budget.clips["test"])
+    more["constant_span"] = constant_span(test)
+    more["gain_by_form"] = gain_by_form(out, test)
+    more["spatial_at_start"] = spatial_at_start(out / "grpo")
+    more["form_by_length"] = form_by_length(out / "grpo")
     return {row: rows[row] for row in ROWS if row in rows} | more
 
 
@@ -70,14 +78,14 @@ def train_seconds(folder: Path) -> float:
     return sum(line.get("train_runtime", 0.0) for line in log)
 
 
-def reward_at_start(out: Path) -> float:
+def spatial_at_start(folder: Path) -> float:
     """The mean of R_s = R_spa(think) + R_spa(pred) in the first quarter of GRPO's steps."""
-    log = json.loads((out / "grpo" / "log.json").read_text())
+    log = json.loads((folder / "log.json").read_text())
     rewards = [line[key] for line in log if (key := "rewards/spatial_reward/mean") in line]
     return float(np.mean(rewards[: max(1, len(rewards) // 4)]))
 
 
-def constant_span(samples) -> tuple[Span, float]:
+def constant_span(samples: Sequence[Sample]) -> dict[str, float]:
     """The one span (in sampled frames) that suits all clips best, and its m_tIoU.
 
     Whoever scores less in time would do better not to look at the video.
@@ -89,120 +97,148 @@ def constant_span(samples) -> tuple[Span, float]:
         ]
         for span in spans
     }
-    best = max(scores, key=scores.get)
-    return best, scores[best]
+    best = max(scores, key=scores.__getitem__)
+    return {"start": best.start, "end": best.end, "m_tIoU": scores[best]}
 
 
-def gain_by_form(out: Path, samples) -> tuple[float, float]:
-    """GRPO's gain of m_vIoU in points: on clips whose SFT answer broke the format, on the others.
+def gain_by_form(out: Path, samples: Sequence[Sample]) -> dict[str, float]:
+    """GRPO's gain of m_vIoU on clips whose SFT answer broke the format, and on the others.
 
     They add up to the whole gain.
     """
     told = {row: read_completions(out / row / "predictions.jsonl") for row in ("sft", "grpo")}
     after, before = (sample_scores(samples, told[row])["vIoU"] for row in ("grpo", "sft"))
     broken = np.array([told["sft"][sample.id].tube is None for sample in samples])
-    gain = 100 * (after - before) / len(samples)
-    return float(gain[broken].sum()), float(gain[~broken].sum())
+    gain = (after - before) / len(samples)
+    return {"broken": float(gain[broken].sum()), "parsed": float(gain[~broken].sum())}
 
 
-def form_by_length(folders: list[Path]) -> dict[int, float]:
+def form_by_length(folder: Path) -> dict[str, float]:
     """Share of answers that keep the format in GRPO's first quarter, by the frames they name."""
     kept = defaultdict(list)
-    for folder in folders:
-        groups = read_groups(folder / "groups.jsonl")
-        for group in groups[: max(1, len(groups) // 4)]:
-            formats = group["rewards"]["format"]
-            for text, format_reward in zip(group["completions"], formats, strict=True):
-                if time := TIME.match(text):
-                    kept[int(time[2]) - int(time[1]) + 1].append(format_reward)
-    return {length: float(np.mean(kept[length])) for length in range(1, STEPS + 1) if kept[length]}
+    groups = read_groups(folder / "groups.jsonl")
+    for group in groups[: max(1, len(groups) // 4)]:
+        for text, keeps in zip(group["completions"], group["rewards"]["format"], strict=True):
+            if time := TIME.match(text):
+                kept[int(time[2]) - int(time[1]) + 1].append(keeps)
+    return {str(n): float(np.mean(kept[n])) for n in range(1, STEPS + 1) if kept[n]}
 
 
-def page(out: Path, seeds: list[int], results: list[dict], smoke: bool) -> str:
-    """What was measured, as Markdown."""
-    budget = demo.SMOKE if smoke else demo.FULL
-    head = [*demo.METRICS, "unparsed", "seconds"]
-    lines = [
-        "# Results of the demo",
-        "",
-        f"`python benchmarks/demo_seeds.py --seeds {' '.join(map(str, seeds))}`: "
-        f"{budget.clips['test']} test clips, protocol *default*, mean ± standard deviation over "
-        f"{len(seeds)} seeds; scores in per cent. The shipped base model is the same for all; the "
-        "seeds differ in the order of the data and in what GRPO samples.",
-        "",
-        f"| | {' | '.join(head)} |",
-        "| --- |" + " --- |" * len(head),
-    ]
-    names = {}
-    for row, name in ROWS.items():
-        found = [rows[row] for rows in results if row in rows]
-        if found:
-            count = "1 seed" if len(found) == 1 else f"{len(found)} seeds"
-            few = f" ({count})" if len(found) < len(results) else ""
-            names[row] = name + few
-            lines.append(_line(names[row], found, head))
-    lines += ["", "## Gain of SFT + GRPO, seed by seed", ""]
-    lines += [f"| over | {' | '.join(demo.METRICS)} |", "| --- |" + " --- |" * len(demo.METRICS)]
-    for row in ("sft", *(row for row in LONGER if row in names)):
-        gains = [
-            [100 * (rows["grpo"][name] - rows[row][name]) for rows in results if row in rows]
-            for name in demo.METRICS
+def page(seeds: dict[str, dict]) -> str:
+    """What was measured, `{seed: rows}`, as Markdown."""
+    results = list(seeds.values())
+    samples = results[0]["sft"]["samples"]
+    return "\n".join(
+        [
+            "# Results of the demo",
+            "",
+            f"`python benchmarks/demo_seeds.py --seeds {' '.join(seeds)}`: {samples} test clips, "
+            f"protocol *default*, mean ± standard deviation over {len(seeds)} seeds; scores in per "
+            "cent. The shipped base model is the same for all; the seeds differ in the order of "
+            "the data and in what GRPO samples.",
+            "",
+            *_all_clips(results),
+            "",
+            *_held_out([rows["novel"] for rows in results]),
+            "",
+            *_parsed_before([rows["parsed_before"] for rows in results]),
+            "",
+            *_best_of_eight([rows["pass@8"] for rows in results]),
+            *_what_else(results),
+            "",
+            *_form_by_length([rows["form_by_length"] for rows in results]),
+            "",
+            "[frames_as.md](frames_as.md) has SFT with frames as images and as video.",
+            "",
         ]
-        cells = (
-            f"{_mean(gain, '+.1f')} ({', '.join(f'{g:+.1f}' for g in gain)})"
-            if len(gain) > 1
-            else _mean(gain, "+.1f")
-            for gain in gains
-        )
-        lines.append(f"| {names[row]} | {' | '.join(cells)} |")
-    lines += [
+    )
+
+
+def _all_clips(results: list[dict]) -> list[str]:
+    """The rows, and what SFT + GRPO gains over the others, seed by seed."""
+    scored = {row: [rows[row] for rows in results if row in rows] for row in ROWS}
+    names = {}
+    for row, found in scored.items():
+        count = "1 seed" if len(found) == 1 else f"{len(found)} seeds"
+        names[row] = ROWS[row] + (f" ({count})" if len(found) < len(results) else "")
+    head = [*demo.METRICS, "unparsed", "seconds"]
+    lines = _head(head) + [_line(names[row], found, head) for row, found in scored.items() if found]
+    lines += ["", "## Gain of SFT + GRPO, seed by seed", "", *_head(demo.METRICS, "over")]
+    for row in ("sft", *LONGER):
+        if scored[row]:
+            both = [rows for rows in results if row in rows]
+            cells = [
+                _each([100 * (rows["grpo"][name] - rows[row][name]) for rows in both])
+                for name in demo.METRICS
+            ]
+            lines.append(f"| {names[row]} | {' | '.join(cells)} |")
+    return lines
+
+
+def _held_out(novel: list[dict]) -> list[str]:
+    head = [*demo.METRICS, "unparsed", "seconds"]
+    clips = novel[0]["sft"]["samples"]
+    return [
+        f"## Colours, shapes and motions held out of training ({clips} clips)",
         "",
-        f"## Colours, shapes and motions held out of training ({budget.clips['novel']} clips)",
-        "",
-        f"| | {' | '.join(head)} |",
-        "| --- |" + " --- |" * len(head),
+        *_head(head),
+        *(_line(ROWS[row], [rows[row] for rows in novel], head) for row in ("sft", "grpo")),
     ]
-    for row in ("sft", "grpo"):
-        lines.append(_line(ROWS[row], [rows["novel"][row] for rows in results], head))
-    lines += [
-        "",
+
+
+def _parsed_before(parsed: list[dict]) -> list[str]:
+    head = [*demo.METRICS, "unparsed", "samples"]
+    return [
         "## Clips whose answer parsed after SFT",
         "",
         "What GRPO gains on them is accuracy, for their form was right before.",
         "",
-        f"| | {' | '.join(demo.METRICS)} | unparsed | clips |",
-        "| --- |" + " --- |" * (len(demo.METRICS) + 2),
+        *_head([*head[:-1], "clips"]),
+        *(_line(ROWS[row], [rows[row] for rows in parsed], head) for row in ("sft", "grpo")),
     ]
+
+
+def _best_of_eight(best: list[dict]) -> list[str]:
+    lines = []
     for row in ("sft", "grpo"):
-        parsed = [rows["parsed_before"][row] for rows in results]
-        lines.append(_line(ROWS[row], parsed, [*demo.METRICS, "unparsed", "samples"]))
-    for row in ("sft", "grpo"):
-        best = _mean([100 * rows["pass@8"][row] for rows in results], ".1f")
-        lines += ["", f"Best of {demo.TRIES} sampled answers, {ROWS[row]}: m_vIoU {best}."]
-    test = demo.read_split(out / f"seed{seeds[0]}", "test", budget.clips["test"])
-    span, known = constant_span(test)
-    mended, others = zip(*[gain_by_form(out / f"seed{seed}", test) for seed in seeds], strict=True)
-    total = [sum(rows[row]["seconds"] for row in demo.ROWS) for rows in results]
-    starts = [reward_at_start(out / f"seed{seed}") for seed in seeds]
-    lengths = form_by_length([out / f"seed{seed}" / "grpo" for seed in seeds])
-    lines += [
-        "",
-        f"- Training and evaluation of the four rows: {_mean(total, '.1f')} s.",
-        f"- Mean spatial reward R_s in GRPO's first quarter: {_mean(starts, '.2f')}.",
+        score = _mean([100 * rows[row] for rows in best], ".1f")
+        lines += [f"Best of {demo.TRIES} sampled answers, {ROWS[row]}: m_vIoU {score}.", ""]
+    return lines
+
+
+def _what_else(results: list[dict]) -> list[str]:
+    seconds = [sum(rows[row]["seconds"] for row in demo.ROWS) for rows in results]
+    spatial = [rows["spatial_at_start"] for rows in results]
+    broken, parsed = (
+        _mean([100 * rows["gain_by_form"][form] for rows in results], ".1f")
+        for form in ("broken", "parsed")
+    )
+    span = results[0]["constant_span"]  # of the test clips, so the same for every seed
+    return [
+        f"- Training and evaluation of the four rows: {_mean(seconds, '.1f')} s.",
+        f"- Mean spatial reward R_s in GRPO's first quarter: {_mean(spatial, '.2f')}.",
         "- Points of m_vIoU that GRPO gains over SFT on clips whose SFT answer broke the format: "
-        f"{_mean(mended, '.1f')}, on the others: {_mean(others, '.1f')}.",
-        f"- For comparison, the one span that suits all test clips best, frames {span.start} to "
-        f"{span.end} of {STEPS}, has m_tIoU {100 * known:.1f}.",
-        "",
-        "Share of answers that keep the format in GRPO's first quarter, by the frames they name:",
-        "",
-        "| " + " | ".join(map(str, lengths)) + " |",
-        "|" + " --- |" * len(lengths),
-        "| " + " | ".join(f"{share:.0%}" for share in lengths.values()) + " |",
-        "",
-        "[frames_as.md](frames_as.md) has SFT with frames as images and as video.",
+        f"{broken}, on the others: {parsed}.",
+        f"- For comparison, the one span that suits all test clips best, frames {span['start']} to "
+        f"{span['end']} of {STEPS}, has m_tIoU {100 * span['m_tIoU']:.1f}.",
     ]
-    return "\n".join(lines).rstrip() + "\n"
+
+
+def _form_by_length(shares: list[dict[str, float]]) -> list[str]:
+    lengths = [str(n) for n in range(1, STEPS + 1) if any(str(n) in share for share in shares)]
+    means = [np.mean([share[n] for share in shares if n in share]) for n in lengths]
+    return [
+        "Share of answers that keep the format in GRPO's first quarter, by the frames they name, "
+        "mean over the seeds:",
+        "",
+        f"| {' | '.join(lengths)} |",
+        "|" + " --- |" * len(lengths),
+        f"| {' | '.join(f'{mean:.0%}' for mean in means)} |",
+    ]
+
+
+def _head(columns: Sequence[str], first: str = "") -> list[str]:
+    return [f"| {first} | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
 
 
 def _line(name: str, rows: list[dict], head: list[str]) -> str:
@@ -217,24 +253,35 @@ def _mean(values: list[float], form: str) -> str:
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):{form.lstrip('+')}}"
 
 
+def _each(gains: list[float]) -> str:
+    """The mean gain, and that of each seed where there are several."""
+    mean = _mean(gains, "+.1f")
+    return mean if len(gains) == 1 else f"{mean} ({', '.join(f'{gain:+.1f}' for gain in gains)})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/seeds"), help="folder for the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[])
     parser.add_argument("--longer", type=int, nargs="*", help="seeds of SFT for as long; all")
     parser.add_argument("--informed", action="store_true", help="a row that takes as long again")
     parser.add_argument("--smoke", action="store_true", help="the demo's smallest size")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every seed's scores here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every seed's scores")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page here as well")
     args = parser.parse_args()
-    longer = args.seeds if args.longer is None else args.longer
-    results = []
-    for seed in args.seeds:
-        extra = ["longer"] * (seed in longer) + ["informed"] * args.informed
-        results.append(run_seed(args.out / f"seed{seed}", seed, args.smoke, extra))
-    if args.json:
-        write_json(args.json, dict(zip(map(str, args.seeds), results, strict=True)))
-    publish(page(args.out, args.seeds, results, args.smoke), args.write)
+    if args.seeds:
+        longer = args.seeds if args.longer is None else args.longer
+        seeds = {}
+        for seed in args.seeds:
+            extra = ["longer"] * (seed in longer) + ["informed"] * args.informed
+            seeds[str(seed)] = run_seed(args.out / f"seed{seed}", seed, args.smoke, extra)
+        if args.json:
+            write_json(args.json, seeds)
+    elif args.json and args.json.exists():
+        seeds = json.loads(args.json.read_text())
+    else:
+        parser.error("give --seeds, or a --json of runs that are there")
+    publish(page(seeds), args.write)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,69 @@ def scores(m_tiou, m_viou):
     return {"m_tIoU": m_tiou / 100, "m_vIoU": m_viou / 100}
 
 
+def shipped(root, name):
+    return json.loads((root / "data_samples" / "logs" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "doc"),
+    [("ablation", "ablation"), ("demo_seeds", "results")],
+)
+def test_page_is_made_from_the_shipped_scores(bench, root, name, doc):
+    assert bench(name).page(shipped(root, name)) == (root / "docs" / f"{doc}.md").read_text()
+
+
+class TestDemoSeeds:
+    def test_readme_has_the_rows_of_the_page(self, root):
+        page, readme = ((root / name).read_text() for name in ("docs/results.md", "README.md"))
+        rows = page.split("\n\n")[2].splitlines()[2:]
+        assert len(rows) == 5 and "\n".join(rows) in readme
+
+    def test_gains_by_form_add_up(self, root):
+        for rows in shipped(root, "demo_seeds").values():
+            gain = rows["grpo"]["m_vIoU"] - rows["sft"]["m_vIoU"]
+            assert sum(rows["gain_by_form"].values()) == pytest.approx(gain)
+
+    def test_form_by_length_takes_the_first_quarter(self, bench, tmp_path):
+        says = ["<time> 2 - 4 </time>", "<time> 2 - 4 </time>", "<time> 0 - 0 </time>", "no time"]
+        formats = [[1.0, 0.0, 1.0, 0.0]] + 3 * [[0.0] * 4]
+        groups = [
+            {
+                "id": "c",
+                "step": 1,
+                "completions": says,
+                "rewards": {"format": kept},
+                "total": kept,
+                "advantages": kept,
+            }
+            for kept in formats
+        ]
+        (tmp_path / "groups.jsonl").write_text("".join(json.dumps(g) + "\n" for g in groups))
+        assert bench("demo_seeds").form_by_length(tmp_path) == {"1": 1.0, "3": 0.5}
+
+    def test_the_best_constant_span_by_hand(self, bench):
+        """Two clips of 8 frames, every 4th shown: frames 0 to 1, and 0 to 3."""
+        from stvgkit.datasets import Sample
+        from stvgkit.tubes import Span, Tube
+
+        def sample(number, end):
+            frames = list(range(end + 1))
+            about = {"query": "it", "video": None, "width": 64, "height": 64, "fps": 8.0}
+            tube = Tube(frames, [[0.2, 0.2, 0.4, 0.4]] * len(frames))
+            span = Span(0, end)
+            return Sample(id=str(number), window=Span(0, 28), span=span, tube=tube, **about)
+
+        found = bench("demo_seeds").constant_span([sample(1, 4), sample(2, 12)])
+        assert found["start"] == 0 and found["end"] in (1, 3)
+        assert found["m_tIoU"] == pytest.approx((1 + 5 / 13) / 2)  # right for one of them
+
+    def test_without_seeds_or_scores_it_says_what_to_give(self, bench, capsys, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["demo_seeds.py", "--json", "nowhere.json"])
+        with pytest.raises(SystemExit, match="2"):
+            bench("demo_seeds").main()
+        assert "give --seeds" in capsys.readouterr().err
+
+
 class TestManyRuns:
     def test_interval_by_hand(self, bench):
         mean, half = bench("many_runs").interval([1.0, 2.0, 3.0])
@@ -177,10 +240,6 @@ class TestAblation:
         assert "groups of 2 answers" not in page
         last = page.splitlines()[-1]
         assert last.startswith("Not run yet") and last.count("`") == 2 * (17 - 6 + 1)
-
-    def test_page_is_the_shipped_one(self, bench, root):
-        results = json.loads((root / "data_samples" / "logs" / "ablation.json").read_text())
-        assert bench("ablation").page(results) == (root / "docs" / "ablation.md").read_text()
 
 
 class TestNoisyAnnotators:
