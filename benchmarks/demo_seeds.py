@@ -1,28 +1,27 @@
 """Is GRPO's gain its own? The demo on several seeds, and SFT that goes on for as long instead.
 
-For each seed: `stvgkit demo`, then the same SFT continued from its checkpoint for as many steps as
-fit into the time that GRPO trained, with the answers that it was shown before ("SFT for as long",
-the baseline; `--longer` names its seeds where not all are wanted). `--informed` adds SFT that is
-shown the answers to GRPO's clips as well. Goes on where it was. The page has every row's mean and
-standard deviation over the seeds, the gains seed by seed, and seconds.
+For each seed: `stvgkit demo`, then its two checkpoints on test clips that nothing was chosen by,
+and the same SFT continued from its checkpoint for as many steps as fit into the time that GRPO
+trained, with the answers that it was shown before ("SFT for as long", the baseline; `--longer`
+names its seeds where not all are wanted). `--informed` names the seeds of SFT that goes on for as
+long and is shown the answers to GRPO's clips as well. The page has every row's mean and standard
+deviation over the seeds, the gains seed by seed, and seconds.
 
-Run: python benchmarks/demo_seeds.py --seeds 0 1 2 [--longer 0] [--informed]
+Run: python benchmarks/demo_seeds.py --seeds 0 1 2 [--longer 0] [--informed 0]
          [--json data_samples/logs/demo_seeds.json] [--write docs/results.md]
      python benchmarks/demo_seeds.py --json FILE --write docs/results.md     the page alone
 """
 
-import argparse
 import json
 import re
-import subprocess
-import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pages import publish
+from many_runs import Run, check_start, options, work
 
 from stvgkit import demo
 from stvgkit.datasets import Sample
@@ -30,45 +29,72 @@ from stvgkit.datasets.shapes import STEPS, STRIDE
 from stvgkit.files import write_json
 from stvgkit.predictions import read_completions
 from stvgkit.scoring import sample_scores
+from stvgkit.training.models import load
 from stvgkit.training.trainers import sft
 from stvgkit.tubes import Span
 from stvgkit.viewing.widgets.group_inspector import read_groups
 
 LONGER = {
     "longer": "SFT for as long as SFT + GRPO",
-    "informed": "the same, shown the answers to GRPO's clips",
+    "informed": "SFT for as long as SFT + GRPO, shown the answers to GRPO's clips too",
 }
 ROWS = demo.ROWS | LONGER
+TUNED = ("sft", "grpo")
+BUDGET = demo.FULL
+TESTED = BUDGET.clips["test"]
+CLIPS = {"test": 2 * TESTED}  # the second half is fresh: no choice has seen it
 TIME = re.compile(r"\s*<time>\s*(\d+)\s*-\s*(\d+)\s*</time>")
 
 
-def run_seed(out: Path, seed: int, smoke: bool, extra: list[str]) -> dict:
-    """The rows of one seed, with the `extra` ones of `LONGER` among them."""
-    budget = demo.SMOKE if smoke else demo.FULL
-    command = [sys.executable, "-m", "stvgkit", "demo", "--out", str(out), "--seed", str(seed)]
-    subprocess.run(command + ["--smoke"] * smoke, check=True)
-    metrics = json.loads((out / "metrics.json").read_text())
-    rows = metrics["rows"]
-    shown = {"longer": budget.shown, "informed": budget.clips["train"]}
-    for row in extra:
-        work = partial(longer, out, seed=seed, budget=budget, clips=shown[row])
-        rows[row] = demo.measured(out / row, work)
-    more = {key: metrics[key] for key in ("novel", "parsed_before", "pass@8")}
-    test = demo.read_split(out, "test", budget.clips["test"])
-    more["constant_span"] = constant_span(test)
-    more["gain_by_form"] = gain_by_form(out, test)
-    more["spatial_at_start"] = spatial_at_start(out / "grpo")
-    more["form_by_length"] = form_by_length(out / "grpo")
-    return {row: rows[row] for row in ROWS if row in rows} | more
+def stages(
+    seeds: Sequence[int],
+    longer: Sequence[int],
+    informed: Sequence[int],
+    out: Path,
+    done: Set[Run] = frozenset(),
+) -> list[list[Run]]:
+    """The demos, then what starts from their checkpoints, where that is not done."""
+    after = [("fresh", seed) for seed in seeds]
+    after += [("longer", seed) for seed in seeds if seed in longer]
+    after += [("informed", seed) for seed in seeds if seed in informed]
+    wanted = [run for run in after if run not in done]
+    for _, seed in wanted:
+        check_start(out, ("demo", seed), done)
+    return [[("demo", seed) for seed in seeds if ("demo", seed) not in done], wanted]
 
 
-def longer(out: Path, folder: Path, *, seed: int, budget: demo.Budget, clips: int):
-    """SFT goes on from its checkpoint for the seconds that GRPO trained, on the first `clips`."""
-    share = train_seconds(out / "grpo") / train_seconds(out / "sft")
-    settings = budget.sft | {"max_steps": max(1, round(share * budget.sft["max_steps"]))}
-    train, test = (demo.read_split(out, split, budget.clips[split]) for split in ("train", "test"))
-    start = str(out / "sft")
-    model = demo.tune(sft, start, train[:clips], folder, seed=seed + 1000, **settings)
+def run_one(out: Path, name: str, seed: int) -> None:
+    """Make the run `demo`, `fresh`, `longer` or `informed` of a seed."""
+    folder = out / f"seed{seed}" / name
+    if name == "demo":
+        demo.run(folder, seed=seed)
+    elif name == "fresh":
+        score_fresh(folder, demo.read_split(out, "test", CLIPS["test"])[TESTED:])
+    else:
+        demo.measured(folder, partial(train_longer, seed=seed))
+
+
+def score_fresh(folder: Path, samples: Sequence[Sample]) -> None:
+    """The two checkpoints of the demo beside `folder` on clips that no choice has seen."""
+    made = folder.with_name("demo")
+    rows = {
+        step: demo.measured(
+            folder / step, lambda own: demo.evaluate(load(str(made / own.name)), samples, own)
+        )
+        for step in TUNED
+    }
+    found = {"rows": rows, "parsed_before": demo.parsed_before(folder, samples)}
+    write_json(folder / "metrics.json", found)
+
+
+def train_longer(folder: Path, *, seed: int):
+    """SFT goes on from the demo's checkpoint for the seconds that GRPO trained."""
+    made = folder.with_name("demo")
+    share = train_seconds(made / "grpo") / train_seconds(made / "sft")
+    settings = BUDGET.sft | {"max_steps": max(1, round(share * BUDGET.sft["max_steps"]))}
+    train, test = (demo.read_split(made, split, BUDGET.clips[split]) for split in ("train", "test"))
+    shown = train if folder.name == "informed" else train[: BUDGET.shown]
+    model = demo.tune(sft, str(made / "sft"), shown, folder, seed=seed + 1000, **settings)
     return demo.evaluate(model, test, folder)
 
 
@@ -124,29 +150,58 @@ def form_by_length(folder: Path) -> dict[str, float]:
     return {str(n): float(np.mean(kept[n])) for n in range(1, STEPS + 1) if kept[n]}
 
 
-def page(seeds: dict[str, dict]) -> str:
-    """What was measured, `{seed: rows}`, as Markdown."""
-    results = list(seeds.values())
-    samples = results[0]["sft"]["samples"]
+def gather(out: Path) -> dict:
+    """Scores of every run that is there, `{seed: {"demo", "fresh", "longer", "informed"}}`."""
+    seeds: dict[str, dict] = {}
+    for path in sorted(out.glob("seed*/*/metrics.json")):
+        seed, name = path.parts[-3].removeprefix("seed"), path.parts[-2]
+        found = json.loads(path.read_text())
+        found = demo_scores(path.parent, found) if name == "demo" else found
+        found.pop("groups", None)
+        seeds.setdefault(seed, {})[name] = found
+    return seeds
+
+
+def demo_scores(folder: Path, metrics: dict) -> dict:
+    """What a finished demo tells: its scores, and what its answers and groups are like."""
+    test = demo.read_split(folder, "test", TESTED)
+    return {key: metrics[key] for key in ("rows", "novel", "parsed_before", "pass@8")} | {
+        "constant_span": constant_span(test),
+        "gain_by_form": gain_by_form(folder, test),
+        "spatial_at_start": spatial_at_start(folder / "grpo"),
+        "form_by_length": form_by_length(folder / "grpo"),
+    }
+
+
+def page(results: dict) -> str:
+    """What was measured, as Markdown."""
+    seeds = {seed: runs for seed, runs in results["seeds"].items() if "demo" in runs}
+    demos = [runs["demo"] for runs in seeds.values()]
+    fresh = [runs["fresh"] for runs in seeds.values() if "fresh" in runs]
     return "\n".join(
         [
             "# Results of the demo",
             "",
-            f"`python benchmarks/demo_seeds.py --seeds {' '.join(seeds)}`: {samples} test clips, "
-            f"protocol *default*, mean ± standard deviation over {len(seeds)} seeds; scores in per "
-            "cent. The shipped base model is the same for all; the seeds differ in the order of "
-            "the data and in what GRPO samples.",
+            "Generated by `python benchmarks/demo_seeds.py --json data_samples/logs/demo_seeds.json"
+            " --write docs/results.md`.",
             "",
-            *_all_clips(results),
+            f"`stvgkit demo` with the seeds {', '.join(seeds)}: {TESTED} test clips, protocol "
+            "*default*, mean ± standard deviation over the seeds; scores in per cent. The shipped "
+            "base model is the same for all. The seeds differ in the order of the data and in what "
+            "GRPO samples. Two runs were made at a time, one thread each.",
             "",
-            *_held_out([rows["novel"] for rows in results]),
+            *_all_clips(list(seeds.values())),
             "",
-            *_parsed_before([rows["parsed_before"] for rows in results]),
+            *_parsed_before([rows["parsed_before"] for rows in demos]),
             "",
-            *_best_of_eight([rows["pass@8"] for rows in results]),
-            *_what_else(results),
+            *_fresh(fresh),
+            *_held_out([rows["novel"] for rows in demos]),
             "",
-            *_form_by_length([rows["form_by_length"] for rows in results]),
+            *_best_of_eight(demos),
+            "",
+            *_what_else(demos),
+            "",
+            *_form_by_length([rows["form_by_length"] for rows in demos]),
             "",
             "[frames_as.md](frames_as.md) has SFT with frames as images and as video.",
             "",
@@ -154,36 +209,22 @@ def page(seeds: dict[str, dict]) -> str:
     )
 
 
-def _all_clips(results: list[dict]) -> list[str]:
+def _all_clips(seeds: list[dict]) -> list[str]:
     """The rows, and what SFT + GRPO gains over the others, seed by seed."""
-    scored = {row: [rows[row] for rows in results if row in rows] for row in ROWS}
+    flat = [runs["demo"]["rows"] | {k: runs[k] for k in LONGER if k in runs} for runs in seeds]
+    scored = {row: [rows[row] for rows in flat if row in rows] for row in ROWS}
     names = {}
     for row, found in scored.items():
         count = "1 seed" if len(found) == 1 else f"{len(found)} seeds"
-        names[row] = ROWS[row] + (f" ({count})" if len(found) < len(results) else "")
+        names[row] = ROWS[row] + (f" ({count})" if len(found) < len(flat) else "")
     head = [*demo.METRICS, "unparsed", "seconds"]
     lines = _head(head) + [_line(names[row], found, head) for row, found in scored.items() if found]
     lines += ["", "## Gain of SFT + GRPO, seed by seed", "", *_head(demo.METRICS, "over")]
     for row in ("sft", *LONGER):
         if scored[row]:
-            both = [rows for rows in results if row in rows]
-            cells = [
-                _each([100 * (rows["grpo"][name] - rows[row][name]) for rows in both])
-                for name in demo.METRICS
-            ]
-            lines.append(f"| {names[row]} | {' | '.join(cells)} |")
+            both = [rows for rows in flat if row in rows]
+            lines.append(_gains(names[row], [(rows["grpo"], rows[row]) for rows in both]))
     return lines
-
-
-def _held_out(novel: list[dict]) -> list[str]:
-    head = [*demo.METRICS, "unparsed", "seconds"]
-    clips = novel[0]["sft"]["samples"]
-    return [
-        f"## Colours, shapes and motions held out of training ({clips} clips)",
-        "",
-        *_head(head),
-        *(_line(ROWS[row], [rows[row] for rows in novel], head) for row in ("sft", "grpo")),
-    ]
 
 
 def _parsed_before(parsed: list[dict]) -> list[str]:
@@ -194,27 +235,80 @@ def _parsed_before(parsed: list[dict]) -> list[str]:
         "What GRPO gains on them is accuracy, for their form was right before.",
         "",
         *_head([*head[:-1], "clips"]),
-        *(_line(ROWS[row], [rows[row] for rows in parsed], head) for row in ("sft", "grpo")),
+        *(_line(ROWS[row], [rows[row] for rows in parsed], head) for row in TUNED),
+        _gains("gain", [(rows["grpo"], rows["sft"]) for rows in parsed]),
     ]
 
 
-def _best_of_eight(best: list[dict]) -> list[str]:
-    lines = []
-    for row in ("sft", "grpo"):
-        score = _mean([100 * rows[row] for rows in best], ".1f")
-        lines += [f"Best of {demo.TRIES} sampled answers, {ROWS[row]}: m_vIoU {score}.", ""]
-    return lines
+def _gains(name: str, pairs: Sequence[tuple[dict, dict]]) -> str:
+    """A line with the difference of two rows in points, seed by seed."""
+    cells = []
+    for metric in demo.METRICS:
+        gains = [_per_cent(mine[metric], other[metric]) for mine, other in pairs]
+        each = f" ({', '.join(_mean([gain], '+.1f') for gain in gains)})" if len(gains) > 1 else ""
+        cells.append(_mean(gains, "+.1f") + each)
+    return f"| {name} | {' | '.join(cells)} |"
 
 
-def _what_else(results: list[dict]) -> list[str]:
-    seconds = [sum(rows[row]["seconds"] for row in demo.ROWS) for rows in results]
-    spatial = [rows["spatial_at_start"] for rows in results]
+def _fresh(fresh: list[dict]) -> list[str]:
+    """Test clips that were scored once, at the end."""
+    if not fresh:
+        return []
+    head = [*demo.METRICS, "unparsed"]
+    rows = [runs["rows"] for runs in fresh]
+    parsed = [runs["parsed_before"] for runs in fresh]
+    return [
+        f"## {rows[0]['sft']['samples']} fresh test clips",
+        "",
+        "Earlier versions of the demo were scored on the test clips above too. So here are the "
+        f"same checkpoints on other test clips ({len(fresh)} seeds). These were scored once, when "
+        "everything was chosen.",
+        "",
+        *_head(head),
+        *(_line(ROWS[row], [of[row] for of in rows], head) for row in TUNED),
+        "",
+        *_head(demo.METRICS, "gain of SFT + GRPO"),
+        _gains("all of them", [(of["grpo"], of["sft"]) for of in rows]),
+        _gains("those that parsed after SFT", [(of["grpo"], of["sft"]) for of in parsed]),
+        "",
+    ]
+
+
+def _held_out(novel: list[dict]) -> list[str]:
+    head = [*demo.METRICS, "unparsed", "seconds"]
+    clips = novel[0]["sft"]["samples"]
+    return [
+        f"## Colours, shapes and motions held out of training ({clips} clips)",
+        "",
+        *_head(head),
+        *(_line(ROWS[row], [rows[row] for rows in novel], head) for row in TUNED),
+    ]
+
+
+def _best_of_eight(demos: list[dict]) -> list[str]:
+    """pass@8: whether a model can say more than before, or only picks better."""
+    best = [_mean([100 * rows["pass@8"][row] for rows in demos], ".1f") for row in TUNED]
+    return [
+        "## Best of eight",
+        "",
+        f"The best of {demo.TRIES} answers to each of the first {demo.TRIED} test clips, sampled "
+        f"at temperature {demo.TEMPERATURE:g}, has m_vIoU {best[0]} after SFT and {best[1]} after "
+        "SFT + GRPO. Where the two are alike, GRPO has made good answers likelier, and has found "
+        "none that the model could not have sampled after SFT.",
+    ]
+
+
+def _what_else(demos: list[dict]) -> list[str]:
+    seconds = [sum(rows["rows"][row]["seconds"] for row in demo.ROWS) for rows in demos]
+    spatial = [rows["spatial_at_start"] for rows in demos]
     broken, parsed = (
-        _mean([100 * rows["gain_by_form"][form] for rows in results], ".1f")
+        _mean([100 * rows["gain_by_form"][form] for rows in demos], ".1f")
         for form in ("broken", "parsed")
     )
-    span = results[0]["constant_span"]  # of the test clips, so the same for every seed
+    span = demos[0]["constant_span"]  # of the test clips, so the same for every seed
     return [
+        "## Other figures",
+        "",
         f"- Training and evaluation of the four rows: {_mean(seconds, '.1f')} s.",
         f"- Mean spatial reward R_s in GRPO's first quarter: {_mean(spatial, '.2f')}.",
         "- Points of m_vIoU that GRPO gains over SFT on clips whose SFT answer broke the format: "
@@ -241,47 +335,38 @@ def _head(columns: Sequence[str], first: str = "") -> list[str]:
     return [f"| {first} | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
 
 
-def _line(name: str, rows: list[dict], head: list[str]) -> str:
-    columns = ([row[key] * (100 if key in demo.METRICS else 1) for row in rows] for key in head)
-    digits = [".1f" if key in demo.METRICS else ".0f" for key in head]
-    return f"| {name} | {' | '.join(map(_mean, columns, digits))} |"
+def _line(name: str, rows: list[dict], head: Sequence[str]) -> str:
+    cells = []
+    for key in head:
+        if key in demo.METRICS:
+            cells.append(_mean([_per_cent(row[key]) for row in rows], ".1f"))
+        else:
+            cells.append(_mean([row[key] for row in rows], ".0f"))
+    return f"| {name} | {' | '.join(cells)} |"
 
 
-def _mean(values: list[float], form: str) -> str:
-    """Mean ± standard deviation; one value has no deviation."""
-    mean = format(np.mean(values), form)
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):{form.lstrip('+')}}"
+def _per_cent(score: float | None, less: float | None = 0.0) -> float | None:
+    """A score, or the difference of two; None where there was no clip to score."""
+    return None if score is None or less is None else 100 * (score - less)
 
 
-def _each(gains: list[float]) -> str:
-    """The mean gain, and that of each seed where there are several."""
-    mean = _mean(gains, "+.1f")
-    return mean if len(gains) == 1 else f"{mean} ({', '.join(f'{gain:+.1f}' for gain in gains)})"
+def _mean(values: Sequence[float | None], form: str) -> str:
+    """Mean ± standard deviation; one value has no deviation, and no value is a dash."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return "-"
+    mean = format(np.mean(found), form)
+    return mean if len(found) == 1 else f"{mean} ± {np.std(found, ddof=1):{form.lstrip('+')}}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("out/seeds"), help="folder for the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[])
+    parser = options(__doc__, "out/seeds")
     parser.add_argument("--longer", type=int, nargs="*", help="seeds of SFT for as long; all")
-    parser.add_argument("--informed", action="store_true", help="a row that takes as long again")
-    parser.add_argument("--smoke", action="store_true", help="the demo's smallest size")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="every seed's scores")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page here as well")
+    parser.add_argument("--informed", type=int, nargs="*", default=[], help="seeds of that row")
     args = parser.parse_args()
-    if args.seeds:
-        longer = args.seeds if args.longer is None else args.longer
-        seeds = {}
-        for seed in args.seeds:
-            extra = ["longer"] * (seed in longer) + ["informed"] * args.informed
-            seeds[str(seed)] = run_seed(args.out / f"seed{seed}", seed, args.smoke, extra)
-        if args.json:
-            write_json(args.json, seeds)
-    elif args.json and args.json.exists():
-        seeds = json.loads(args.json.read_text())
-    else:
-        parser.error("give --seeds, or a --json of runs that are there")
-    publish(page(seeds), args.write)
+    longer = args.seeds if args.longer is None else args.longer
+    wanted = partial(stages, args.seeds, longer, args.informed, args.out)
+    work(args, wanted, run_one, gather, page, json.loads(json.dumps(asdict(BUDGET))), CLIPS)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 A run has a name and a seed, and the folder `OUT/seed{seed}/{name}`. It is done when `metrics.json`
 is in there, as `stvgkit.demo.measured` writes it, and is not made again; what it said is in
-`{name}.txt` beside the folder. Nor is a run made again whose scores the `--json` file holds, so
-that a table of several hours is made over several sittings, and on several machines.
+`{name}.txt` beside the folder. `OUT/run.json` has the settings that all of them share. Nor is a run
+made again whose scores the `--json` file holds, so that a table of several hours is made over
+several sittings, and on several machines.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,12 +21,15 @@ from pages import publish
 from tqdm.auto import tqdm
 
 from stvgkit import demo
+from stvgkit.errors import InputError
 from stvgkit.files import write_json
+from stvgkit.training.runs import claim, differences
 
 # Two-sided 95 % points of Student's t distribution for n - 1 degrees of freedom.
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 MOST_SEEDS = max(T95)
-CLIPS = demo.FULL.clips | {"train": 1344}  # 896 beside those whose answers the demo's SFT is shown
+# 896 beside those whose answers the demo's SFT is shown.
+CLIPS = {"train": 1344, "test": demo.FULL.clips["test"]}
 
 Run = tuple[str, int]  # a name and a seed
 
@@ -49,6 +53,7 @@ def work(
     gather: Callable[[Path], dict],
     page: Callable[[dict], str],
     settings: dict,
+    clips: dict[str, int] = CLIPS,
 ) -> None:
     """Make the runs that the options ask for, gather their scores, and print and write the page.
 
@@ -56,20 +61,43 @@ def work(
     a stage after those of the stages before. `run_one` makes a run, in the process that is started
     for it. `gather` returns the scores of the runs that are there, `{seed: {name: metrics}}`. The
     results, and the file of them, are the `settings` that all runs share, and beside them `seeds`:
-    all scores. Without `--seeds` no run is made.
+    all scores. Without `--seeds` no run is made. What was made before a failure is kept. So many
+    `clips` of each split lie in `OUT/data` before the first run.
     """
     if args.one:
         return run_one(args.out, args.one[0], int(args.one[1]))
     there = args.json is not None and args.json.exists()
     results = json.loads(args.json.read_text()) if there else settings | {"seeds": {}}
     if args.seeds:
-        _check_settings(args.json, results, settings)
-        _make(args.out, stages(_runs(results)), args.processes)
-    if args.seeds or not there:
-        results["seeds"] = _joined(results["seeds"], gather(args.out))
-        if args.json:
+        _check_settings(args, results, settings)
+    try:
+        if args.seeds:
+            wanted = stages(_runs(results))
+            for split, count in clips.items():  # now, and not by two runs at a time
+                demo.read_split(args.out, split, count)
+            _make(args.out, wanted, args.processes)
+    finally:  # what was made before a failure or an interruption counts
+        if args.seeds or not there:
+            results["seeds"] = _joined(results["seeds"], gather(args.out))
+        if args.seeds and args.json:
             write_json(args.json, results)
+    if not results["seeds"]:
+        raise SystemExit("there is no run yet: give --seeds, or a --json that holds some")
     publish(page(results), args.write)
+
+
+def check_start(out: Path, run: Run, done: Set[Run]) -> None:
+    """Refuse to go on from a run that was made elsewhere and does not lie in `out`.
+
+    Made again here it would not be the same to the last bit, and what starts from it could not be
+    compared with what started from the other.
+    """
+    name, seed = run
+    if run in done and not (out / f"seed{seed}" / name / "metrics.json").exists():
+        raise SystemExit(
+            f"seed {seed} was begun elsewhere: copy its folder {name} to {out}/seed{seed}, or "
+            "leave the seed out"
+        )
 
 
 def _runs(results: dict) -> set[Run]:
@@ -77,14 +105,14 @@ def _runs(results: dict) -> set[Run]:
     return {(name, int(seed)) for seed, rows in results["seeds"].items() for name in rows}
 
 
-def _check_settings(path: Path, held: dict, settings: dict) -> None:
-    """Scores of other settings do not belong into the same table."""
-    for name, value in settings.items():
-        if held.get(name) != value:
-            raise SystemExit(
-                f"{path} holds runs with {name} {held.get(name)}, and they have {value} now: "
-                "give another --json"
-            )
+def _check_settings(args: argparse.Namespace, held: dict, settings: dict) -> None:
+    """Scores of other settings do not belong into the same table, nor runs into the same folder."""
+    if found := differences({name: held.get(name) for name in settings}, settings):
+        raise SystemExit(f"{args.json} holds other runs: {'; '.join(found)}; give another --json")
+    try:
+        claim(args.out, settings, begun=(args.out / "run.json").exists())
+    except InputError as error:
+        raise SystemExit(str(error)) from error
 
 
 def _joined(held: dict, own: dict) -> dict:
@@ -93,8 +121,6 @@ def _joined(held: dict, own: dict) -> dict:
 
 
 def _make(out: Path, stages: Sequence[Sequence[Run]], processes: int) -> None:
-    for split in ("train", "test"):  # now, and not by two runs at a time
-        demo.read_split(out, split, CLIPS[split])
     bar = tqdm(total=sum(map(len, stages)), desc="runs")
     for runs in stages:
         with ThreadPoolExecutor(processes) as pool:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,45 @@ def test_page_is_made_from_the_shipped_scores(bench, root, name, doc):
 class TestDemoSeeds:
     def test_readme_has_the_rows_of_the_page(self, root):
         page, readme = ((root / name).read_text() for name in ("docs/results.md", "README.md"))
-        rows = page.split("\n\n")[2].splitlines()[2:]
+        table = next(part for part in page.split("\n\n") if part.startswith("|  | m_tIoU"))
+        rows = table.splitlines()[2:]
         assert len(rows) == 5 and "\n".join(rows) in readme
 
     def test_gains_by_form_add_up(self, root):
-        for rows in shipped(root, "demo_seeds").values():
-            gain = rows["grpo"]["m_vIoU"] - rows["sft"]["m_vIoU"]
-            assert sum(rows["gain_by_form"].values()) == pytest.approx(gain)
+        for runs in shipped(root, "demo_seeds")["seeds"].values():
+            rows, parts = runs["demo"]["rows"], runs["demo"]["gain_by_form"]
+            assert sum(parts.values()) == pytest.approx(
+                rows["grpo"]["m_vIoU"] - rows["sft"]["m_vIoU"]
+            )
+
+    def test_settings_are_those_of_the_shipped_scores(self, bench, root):
+        for name, settings in (
+            ("demo_seeds", asdict(bench("demo_seeds").BUDGET)),
+            ("ablation", bench("ablation").SETTINGS),
+        ):
+            found = shipped(root, name)
+            assert {key: found[key] for key in settings} == json.loads(json.dumps(settings))
+
+    def test_where_no_answer_parsed_there_is_a_dash(self, bench, root):
+        results = shipped(root, "demo_seeds")
+        seeds = results["seeds"] = {"0": results["seeds"]["0"], "1": results["seeds"]["1"]}
+        for seed in seeds:
+            for row in seeds[seed]["demo"]["parsed_before"].values():
+                row |= {"m_tIoU": None, "m_vIoU": None if seed == "0" else 0.5}
+        page = bench("demo_seeds").page(results)
+        lines = [line for line in page.splitlines() if line.startswith("| gain |")]
+        cells = [cell.strip() for cell in lines[0].split("|")[2:4]]
+        assert cells == ["- (-, -)", "+0.0 (-, +0.0)"]
+
+    def test_what_starts_from_a_demo_waits_for_it_and_for_no_other(self, bench, tmp_path):
+        stages = bench("demo_seeds").stages
+        first, then = stages([0, 2], [2], [], tmp_path)
+        assert first == [("demo", 0), ("demo", 2)]
+        assert then == [("fresh", 0), ("fresh", 2), ("longer", 2)]
+        done = {("demo", 0), ("fresh", 0)}
+        assert stages([0], [], [], tmp_path, done) == [[], []]
+        with pytest.raises(SystemExit, match="seed 0 was begun elsewhere: copy its folder demo"):
+            stages([0], [], [0], tmp_path, done)
 
     def test_form_by_length_takes_the_first_quarter(self, bench, tmp_path):
         says = ["<time> 2 - 4 </time>", "<time> 2 - 4 </time>", "<time> 0 - 0 </time>", "no time"]
@@ -72,11 +105,12 @@ class TestDemoSeeds:
         assert found["start"] == 0 and found["end"] in (1, 3)
         assert found["m_tIoU"] == pytest.approx((1 + 5 / 13) / 2)  # right for one of them
 
-    def test_without_seeds_or_scores_it_says_what_to_give(self, bench, capsys, monkeypatch):
-        monkeypatch.setattr(sys, "argv", ["demo_seeds.py", "--json", "nowhere.json"])
-        with pytest.raises(SystemExit, match="2"):
-            bench("demo_seeds").main()
-        assert "give --seeds" in capsys.readouterr().err
+    def test_without_seeds_or_scores_it_says_what_to_give(self, bench, tmp_path, monkeypatch):
+        for name in ("demo_seeds", "ablation", "imitation"):
+            argv = [name, "--out", str(tmp_path), "--json", str(tmp_path / "nothing.json")]
+            monkeypatch.setattr(sys, "argv", argv)
+            with pytest.raises(SystemExit, match="there is no run yet: give --seeds"):
+                bench(name).main()
 
 
 class TestManyRuns:
@@ -145,9 +179,11 @@ many_runs.work(
         again = call(out, "--seeds", "0", "1", "2")
         assert again.returncode == 0 and done.read_text() == "kept"
         assert (out / "seed2" / "second" / "metrics.json").exists()
-        bad = call(out, "--seeds", "0", "--names", "bad")
-        assert bad.returncode == 1 and "bad, seed 0 failed; " in bad.stderr
-        assert "as planned" in (out / "seed0" / "bad.txt").read_text()
+        bad = call(out, "--seeds", "3", "--names", "first", "bad", "--json", str(found))
+        assert bad.returncode == 1 and "bad, seed 3 failed; " in bad.stderr
+        # What was made before the failure counts.
+        assert set(json.loads(found.read_text())["seeds"]["3"]) == {"first"}
+        assert "as planned" in (out / "seed3" / "bad.txt").read_text()
         assert call(out, "--seeds", "7").returncode == 2  # there is no row with so many seeds
 
     def test_a_table_is_made_over_several_machines(self, call, tmp_path):
@@ -168,8 +204,10 @@ many_runs.work(
         assert alone.stdout.strip() == "page of ['0', '1', '2']"
         before = found.read_text()
         other = call(here, "--seeds", "0", "3", "--json", str(found), "--steps", "9")
-        assert other.returncode == 1 and "holds runs with steps 5" in other.stderr
+        assert other.returncode == 1 and "steps is 5 there and 9 here; give another" in other.stderr
         assert found.read_text() == before and not (here / "seed3").exists()
+        other = call(here, "--seeds", "0", "--steps", "9")
+        assert other.returncode == 1 and "here holds another run: steps is 5" in other.stderr
 
 
 class TestAblation:
@@ -193,7 +231,7 @@ class TestAblation:
         monkeypatch.setattr(ablation.demo, "tune", tune)
         monkeypatch.setattr(ablation.demo, "evaluate", lambda *a: None)
         monkeypatch.setattr(ablation.demo, "measured", lambda folder, work: work(folder))
-        starts, rows = ablation.stages(["full", "no-think-boxes"], [3])
+        starts, rows = ablation.stages(["full", "no-think-boxes"], [3], tmp_path)
         assert starts == [("sft", 3), ("sft-no-think", 3)]
         for name, seed in starts + rows:
             ablation.run_one(tmp_path, name, seed)
@@ -202,14 +240,24 @@ class TestAblation:
         assert tuned["full"][:2] == ("grpo", str(tmp_path / "seed3" / "sft"))
         assert tuned["no-think-boxes"][:2] == ("grpo", str(tmp_path / "seed3" / "sft-no-think"))
 
-    def test_seeds_of_rows(self, bench):
+    def test_seeds_of_rows(self, bench, tmp_path):
         stages = bench("ablation").stages
-        _, rows = stages(["l1", "to-go", "no-format"], [0, 4])
+        _, rows = stages(["l1", "to-go", "no-format"], [0, 4], tmp_path)
         assert rows == [("l1", 0), ("to-go", 0), ("no-format", 0), ("l1", 4), ("to-go", 4)]
-        assert stages(["l1", "no-think-boxes"], [0], {("no-think-boxes", 0)}) == [
-            [("sft", 0)],
-            [("l1", 0)],
-        ]
+        wanted = stages(["l1", "no-think-boxes"], [0], tmp_path, {("no-think-boxes", 0)})
+        assert wanted == [[("sft", 0)], [("l1", 0)]]
+
+    def test_a_seed_goes_on_from_its_own_start_alone(self, bench, tmp_path):
+        """Another start, made anew on this machine, would not be the one of the other rows."""
+        stages = bench("ablation").stages
+        with pytest.raises(SystemExit, match="seed 2 was begun elsewhere: copy its folder sft to"):
+            stages(["full", "l1"], [2], tmp_path, {("sft", 2), ("full", 2)})
+        start = tmp_path / "seed2" / "sft" / "metrics.json"
+        start.parent.mkdir(parents=True)
+        start.write_text("{}")
+        wanted = stages(["full", "l1"], [2], tmp_path, {("sft", 2), ("full", 2)})
+        assert wanted == [[("sft", 2)], [("l1", 2)]]
+        assert stages(["full"], [1], tmp_path, {("sft", 1), ("full", 1)}) == [[], []]
 
     def test_page_tells_differences_apart_and_lists_what_is_missing(self, bench):
         full = [(70, 60), (72, 62), (71, 61)]
@@ -225,7 +273,14 @@ class TestAblation:
             for seed in range(3)
         }
         seeds["0"]["beta-0.02"] = scores(71, 61)
-        page = bench("ablation").page({"steps": 9, "shown": 8, "seeds": seeds})
+        for rows in seeds.values():
+            for name, row in rows.items():
+                row |= {"form_share": 0.875, "before": scores(80, 66 if name == "sft" else 70)}
+        for seed, of in enumerate(seeds.values()):
+            of["l1"]["before"] = scores(81, 70 + seed)
+        grpo = {"max_steps": 9, "temperature": 1.0}
+        page = bench("ablation").page({"shown": 8, "sft": {}, "grpo": grpo, "seeds": seeds})
+        page, _, before = page.partition("## Clips whose answer parsed at the start")
         lines = {line.split(" | ")[0][2:]: line for line in page.splitlines() if line[:2] == "| "}
         cells = [cell.strip() for cell in lines["spatial reward: GIoU alone"].split("|")[1:-1]]
         assert cells[1:4] == ["3", "71.0", "58.0"]
@@ -238,8 +293,14 @@ class TestAblation:
         assert lines["β = 0.02"].endswith("| +1.0 |  | +1.0 |  | One seed says nothing yet. |")
         assert lines["SFT alone"].startswith("| SFT alone | 3 | 60.0 | 50.0 |")
         assert "groups of 2 answers" not in page
-        last = page.splitlines()[-1]
-        assert last.startswith("Not run yet") and last.count("`") == 2 * (17 - 6 + 1)
+        last = page.splitlines()[-2]
+        assert last.startswith("Still to be run: `full` (3 of 5 seeds), `no-think-reward` (0 of 5")
+        assert "`beta-0.02` (1 of 3 seeds)" in last and last.count("`") == 2 * 17
+        lines = {line.split(" | ")[0][2:]: line for line in before.splitlines() if line[:2] == "| "}
+        row = "| 3 | +1.0 ± 0.0 | +5.0 ± 2.5 | +1.0 ± 0.0 | +1.0 ± 2.5 | 88% |"
+        assert lines["spatial reward: L1 alone"].endswith(row)
+        full = "| 3 | +0.0 ± 0.0 | +4.0 ± 0.0 |  |  | 88% |"
+        assert lines["full: the paper's five rewards and credit"].endswith(full)
 
 
 class TestNoisyAnnotators:
@@ -361,8 +422,10 @@ class TestImitation:
         assert f"| 64 | 2 | 41.0 | 51.0 | 56.5 | {difference} | Not told apart. |" in page
         assert "| 64 | 1 | 40.0 | 50.0 | 55.0 | +5.0 | One seed says nothing yet. |" in page
         assert page.splitlines()[-1] == (
-            "Not run yet: `exact` 128, `exact` 256, `exact` 672, `exact` 1344, "
-            "`noisy` 128, `noisy` 256, `noisy` 672, `noisy` 1344."
+            "Still to be run: `exact` 64 (2 of 3 seeds), `exact` 128 (0 of 3 seeds), "
+            "`exact` 256 (0 of 3 seeds), `exact` 672 (0 of 3 seeds), `exact` 1,344 (0 of 3 seeds), "
+            "`noisy` 64 (1 of 3 seeds), `noisy` 128 (0 of 3 seeds), `noisy` 256 (0 of 3 seeds), "
+            "`noisy` 672 (0 of 3 seeds), `noisy` 1,344 (0 of 3 seeds)."
         )
         from stvgkit.viewing.plots import imitation_lines
 
