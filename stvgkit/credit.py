@@ -7,8 +7,9 @@ think boxes, R_spa(pred) and R_k the final boxes. Four ways to pay (`CREDITS`):
     whole    every token gets (R - mean) / std, as in the paper (Eq. 11)
     to-go    a token gets the same, less what was settled before it was written: R_t is settled
              behind </time>, R_spa(think) behind </think_bbox>. What is taken away depends on
-             earlier tokens alone, so the expected gradient stays. Its noise falls, unless what is
-             settled and what follows pull against each other (lesson 05, section 8)
+             earlier tokens alone, so the expected gradient stays, as long as nothing is divided by
+             a deviation, which later tokens move too. Its noise falls, unless what is settled and
+             what follows pull against each other (lesson 05, section 8)
     parts    a token is paid for its own part only, and for the form
     boxes    a number is paid for its own time or box, and every token for the form
 
@@ -30,9 +31,8 @@ the answers of the group that have this time, or a box at this frame in this lis
     those of a think box           z(s(think))
     those of a final box           z(s(pred) + 0.5 max(s(pred) - s(think), 0))
 
-Nobody is left out whose number is there to be judged: a poor time is blamed also where the answer
-breaks later. A box at a frame without gold has no term. "whole" is the paper's; the others are
-ours.
+A time is judged in an answer that breaks later too, and so are the boxes before the break. A box
+at a frame without gold has no term. "whole" is the paper's; the others are ours.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ def pay_group(
 ) -> list[Payment]:
     """What the answers of one group are paid; `target` is as for `score_answer`.
 
-    `scale` divides by the deviation of R, as TRL's `scale_rewards="group"` does; "parts" and
-    "boxes" always divide by those of their own. Raises `InputError` for another credit than those
-    of `CREDITS`.
+    `scale` divides by the deviation of R, as TRL's `scale_rewards="group"` does, and for "to-go" by
+    the largest of its three parts; "parts" and "boxes" always divide by those of their own. Raises
+    `InputError` for another credit than those of `CREDITS`.
 
     One of two answers breaks its think list, and only it is blamed for that; its time, which is
     well formed, costs it nothing:
@@ -257,7 +257,10 @@ def _pay_to_go(told: Sequence[_Told], scale: bool) -> np.ndarray:
     came = np.array([[True, *(end is not None for end in answer.ends[:2])] for answer in told])
     total = np.array([answer.total for answer in told])
     to_go = np.where(came, total[:, None] - settled, 0.0)  # (n, 3)
-    paid: Floats = (to_go - to_go.mean(axis=0)) / ((_spread(total) + EPS) if scale else 1.0)
+    # R may agree in the whole group while what is left to earn does not, as where all break: the
+    # deviation of R alone, near 0 there, would blow that up.
+    spread = max(_spread(part) for part in to_go.T)
+    paid: Floats = (to_go - to_go.mean(axis=0)) / ((spread + EPS) if scale else 1.0)
     return paid
 
 

@@ -78,19 +78,27 @@ class TestWhole:
 class TestToGo:
     def test_a_part_is_paid_less_what_was_settled_before_it(self):
         texts = [GOOD, LATE, BROKEN_THINK]
-        good, late, _ = scores = [score_answer(text, GOLD, SPACE) for text in texts]
+        good, late, _ = (score_answer(text, GOLD, SPACE) for text in texts)
         said = [spatial_rewards(answer_of(text), GOLD)[0] for text in (GOOD, LATE)]
         assert said[0] == pytest.approx(0.3 / 0.5 - 0.2)  # IoU 0.6 in its own hull, L1 0.2
-        spread = np.std([s.total for s in scores], ddof=1) + 1e-4
         to_go = {
             "time": [good.total, late.total, 0.0],
             "think": [good.total - 1.0, late.total - 0.5, 0.0 - 1.0],  # its time was right
             "pred": [good.total - 1.0 - said[0], late.total - 0.5 - said[1], 0.0],
         }
+        spread = max(np.std(values, ddof=1) for values in to_go.values()) + 1e-4
         for place, part in enumerate(PARTS):
             wanted = (np.array(to_go[part]) - np.mean(to_go[part])) / spread
             paid = [p.advantages[place] for p in pay_group(texts, GOLD, SPACE, "to-go")]
             assert paid == pytest.approx(wanted.tolist())
+
+    @pytest.mark.parametrize(
+        "texts", [[BROKEN_THINK, LATE.replace("</think_bbox>", "</pred_bbox>")], [GOOD, GOOD]]
+    )
+    def test_a_group_whose_answers_earn_alike_is_not_blown_up(self, texts):
+        """R is 0 for all that break, whether their time was right or late."""
+        for payment in pay_group(texts, GOLD, SPACE, "to-go"):
+            assert max(map(abs, payment.advantages)) < 1
 
 
 def answer_of(text):
@@ -281,12 +289,12 @@ class ToyPolicy:
         return text.removesuffix("</pred_bbox>") if self.SHIFTS[pred] is None else text
 
 
-def gradient_moments(policy, credit):
+def gradient_moments(policy, credit, scale=False):
     """Mean and total variance of a group's gradient, over every group of two answers."""
     mean, square = np.zeros((3, 3)), 0.0
     for pair in itertools.product(policy.outcomes(), repeat=2):
         chance = pair[0][0] * pair[1][0]
-        paid = pay_group([text for _, text, _ in pair], GOLD, SPACE, credit, scale=False)
+        paid = pay_group([text for _, text, _ in pair], GOLD, SPACE, credit, scale=scale)
         gradient = sum(
             np.asarray(payment.advantages)[:, None] * score
             for payment, (_, _, score) in zip(paid, pair, strict=True)
@@ -303,6 +311,16 @@ def test_to_go_has_the_expectation_of_whole_and_less_variance(seed):
     print(f"seed {seed}: variance {whole[1]:.3f} whole, {to_go[1]:.3f} to-go")
     assert np.allclose(whole[0], to_go[0], atol=1e-12)
     assert to_go[1] < whole[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dividing_by_the_deviation_moves_to_go_away_from_whole(seed):
+    """As TRL does by default: the deviation of R depends on what comes later as well."""
+    policy = ToyPolicy(seed)
+    whole, to_go = (gradient_moments(policy, credit, scale=True) for credit in ("whole", "to-go"))
+    apart = np.abs(whole[0] - to_go[0]).max() / np.abs(whole[0]).max()
+    print(f"seed {seed}: expected gradients differ by {apart:.1%} of the largest entry")
+    assert 0.01 < apart < 1
 
 
 def test_weights_are_the_papers():
