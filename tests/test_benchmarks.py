@@ -429,4 +429,4 @@ class TestImitation:
         )
         from stvgkit.viewing.plots import imitation_lines
 
-        assert imitation_lines(results).data[2].y == (0.565,)
+        assert imitation_lines(results).data[4].y == (0.565,)

@@ -186,24 +186,30 @@ def test_svg_strip_is_well_formed_and_escapes_names(clip):
 
 
 class TestImitationLines:
-    def test_means_and_spread_of_each_kind_of_annotator(self):
+    def test_means_and_spread_of_the_seeds_that_have_all_three(self):
+        def runs(cell, *scores):
+            who, number = cell.split(" ")
+            parts = zip(("start", "sft", "grpo"), scores, strict=False)
+            return {f"{who}-{part}-{number}": {"m_vIoU": score} for part, score in parts}
+
         seeds = {
-            "0": {"exact-sft-64": 0.5, "exact-grpo-64": 0.6, "noisy-grpo-128": 0.3},
-            "1": {"exact-sft-64": 0.7, "exact-start-64": 0.1, "exact-sft-1344": 0.9},
+            "0": runs("exact 64", 0.1, 0.5, 0.6) | runs("exact 1344", 0.7, 0.8),
+            "1": runs("exact 64", 0.3, 0.7, 0.6) | runs("noisy 128", 0.2, 0.4, 0.3),
         }
-        results = {
-            "seeds": {
-                seed: {name: {"m_vIoU": value} for name, value in runs.items()}
-                for seed, runs in seeds.items()
-            }
-        }
-        figure = imitation_lines(results)
-        exact, _, grpo, noisy = figure.data
-        assert exact.x == (64, 1344) and exact.y == pytest.approx((0.6, 0.9))
-        assert exact.error_y.array == pytest.approx((0.02**0.5, 0.0))
-        assert grpo.y == (0.6,) and noisy.x == (128,) and noisy.y == (0.3,)
+        figure = imitation_lines({"seeds": seeds})
+        start, _, sft, noisy, grpo, _ = figure.data
+        assert (start.name, sft.name, grpo.name) == ("start", "SFT goes on", "GRPO")
+        assert start.x == sft.x == grpo.x == (64,) and noisy.x == (128,)
+        assert [line.y for line in (start, sft, grpo)] == [
+            pytest.approx((mean,)) for mean in (0.2, 0.6, 0.6)
+        ]
+        assert sft.error_y.array == pytest.approx((0.02**0.5,)) and noisy.error_y.array == (0.0,)
         titles = [note.text for note in figure.layout.annotations]
         assert titles == ["exact annotators", "noisy annotators"]
+
+    def test_other_tables_are_refused(self):
+        with pytest.raises(InputError, match="'full' is no run of benchmarks/imitation.py"):
+            imitation_lines({"seeds": {"0": {"full": {"m_vIoU": 0.5}}}})
 
     @pytest.mark.parametrize("seeds", [{}, {"0": {}}, {"0": {"exact-start-64": {"m_vIoU": 0.5}}}])
     def test_nothing_to_draw_is_said(self, seeds):

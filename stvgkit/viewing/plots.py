@@ -206,47 +206,57 @@ def imitation_lines(results: Mapping[str, Any], metric: str = "m_vIoU") -> go.Fi
 
     `results` is what `benchmarks/imitation.py` writes: `{"seeds": {seed: {name: metrics}}}`, a run
     being named `{annotators}-{part}-{number}`. Each kind of annotator has a panel. Points are means
-    over seeds, error bars one standard deviation; a number that no seed has run is left out.
-    Raises `InputError` where there is no run to draw.
+    over the seeds that have made start, SFT and GRPO of this number, error bars one standard
+    deviation. Raises `InputError` where there is no run to draw, or something else.
 
-    >>> runs = {"exact-sft-64": {"m_vIoU": 0.5}, "exact-grpo-64": {"m_vIoU": 0.6}}
+    >>> runs = {f"exact-{part}-64": {"m_vIoU": 0.5} for part in ("start", "sft", "grpo")}
     >>> [(line.name, line.y) for line in imitation_lines({"seeds": {"0": runs}}).data]
-    [('SFT goes on', (0.5,)), ('GRPO', (0.6,))]
+    [('start', (0.5,)), ('SFT goes on', (0.5,)), ('GRPO', (0.5,))]
     """
     from plotly.subplots import make_subplots
 
-    found: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for runs in results["seeds"].values():
-        for name, scores in runs.items():
-            annotators, part, number = name.split("-")
-            points = found.setdefault((annotators, part), {})
-            points.setdefault(int(number), []).append(scores[metric])
-    lines = {"sft": "SFT goes on", "grpo": "GRPO"}
-    panels = sorted({annotators for annotators, part in found if part in lines})
-    if not panels:
+    cells = _cells(results, metric)
+    if not cells:
         raise InputError("no run to draw: give what benchmarks/imitation.py has written")
+    panels = sorted({annotators for annotators, _ in cells})
+    numbers = sorted({number for _, number in cells})
     titles = [f"{annotators} annotators" for annotators in panels]
     figure = make_subplots(cols=len(panels), subplot_titles=titles, shared_yaxes=True)
-    for i, (part, title) in enumerate(lines.items()):
+    for i, title in enumerate(("start", "SFT goes on", "GRPO")):
         for place, annotators in enumerate(panels):
-            drawn = sorted(found.get((annotators, part), {}).items())
-            spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for _, values in drawn]
+            drawn = [n for n in numbers if (annotators, n) in cells]
+            scores = [[seed[i] for seed in cells[annotators, n]] for n in drawn]
+            spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for values in scores]
             figure.add_scatter(
-                x=[number for number, _ in drawn],
-                y=[float(np.mean(values)) for _, values in drawn],
+                x=drawn,
+                y=[float(np.mean(values)) for values in scores],
                 error_y={"array": spread},
                 name=title,
                 mode="lines+markers",
-                line={"color": COLORS[i], "dash": DASHES[i]},
-                legendgroup=part,
+                line={"color": ["#888888", *COLORS][i], "dash": DASHES[i]},
+                legendgroup=title,
                 showlegend=not place,
                 row=1,
                 col=place + 1,
             )
-    numbers = sorted({number for points in found.values() for number in points})
     figure.update_xaxes(type="log", tickvals=numbers, title_text="clips with answers")
     figure.update_yaxes(title_text=metric, col=1)
     return _styled(figure)
+
+
+def _cells(results: Mapping[str, Any], metric: str) -> dict[tuple[str, int], list[list[float]]]:
+    """By annotators and number: the scores of start, SFT and GRPO of each seed that has all."""
+    cells: dict[tuple[str, int], list[list[float]]] = {}
+    for runs in results["seeds"].values():
+        for name in runs:
+            annotators, _, number = (*name.split("-"), "", "")[:3]
+            if not number.isdecimal():
+                raise InputError(f"{name!r} is no run of benchmarks/imitation.py")
+            parts = [f"{annotators}-{part}-{number}" for part in ("start", "sft", "grpo")]
+            if name == parts[0] and set(parts) <= set(runs):
+                scores = [runs[part][metric] for part in parts]
+                cells.setdefault((annotators, int(number)), []).append(scores)
+    return cells
 
 
 def clickable(figure: go.Figure, on_click: Callable[[str], None]) -> go.Figure:
