@@ -124,13 +124,16 @@ def _make(out: Path, stages: Sequence[Sequence[Run]], processes: int) -> None:
     bar = tqdm(total=sum(map(len, stages)), desc="runs")
     for runs in stages:
         with ThreadPoolExecutor(processes) as pool:
-            for (name, seed), code in zip(
-                runs, pool.map(lambda run: _start(out, *run), runs), strict=True
-            ):
-                bar.update()
-                if code:
-                    log = out / f"seed{seed}" / f"{name}.txt"
-                    raise SystemExit(f"{name}, seed {seed} failed; {log} says why")
+            codes = pool.map(lambda run: _start(out, *run), runs)
+            try:
+                for (name, seed), code in zip(runs, codes, strict=True):
+                    bar.update()
+                    if code:
+                        log = out / f"seed{seed}" / f"{name}.txt"
+                        raise SystemExit(f"{name}, seed {seed} failed; {log} says why")
+            except BaseException:  # an interruption too: no other run begins
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
 def _start(out: Path, name: str, seed: int) -> int:

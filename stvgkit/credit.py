@@ -32,7 +32,9 @@ the answers of the group that have this time, or a box at this frame in this lis
     those of a final box           z(s(pred) + 0.5 max(s(pred) - s(think), 0))
 
 A time is judged in an answer that breaks later too, and so are the boxes before the break. A box
-at a frame without gold has no term. "whole" is the paper's; the others are ours.
+at a frame without gold has no term. One outside the stated time, or at a frame that was named
+before, is judged as well; R leaves it out, and R_c blames it. "whole" is the paper's; the others
+are ours.
 """
 
 from __future__ import annotations

@@ -184,6 +184,10 @@ many_runs.work(
         # What was made before the failure counts.
         assert set(json.loads(found.read_text())["seeds"]["3"]) == {"first"}
         assert "as planned" in (out / "seed3" / "bad.txt").read_text()
+        one = ("--processes", "1")
+        assert call(out, "--seeds", "0", "1", "4", "--names", "bad", *one).returncode == 1
+        assert (out / "seed0" / "bad.txt").exists()
+        assert not (out / "seed4" / "bad.txt").exists()  # no other begins after a failure
         assert call(out, "--seeds", "7").returncode == 2  # there is no row with so many seeds
 
     def test_a_table_is_made_over_several_machines(self, call, tmp_path):

@@ -348,15 +348,15 @@ assert length["time"] < length["pred_bbox"]
 # | needs | right answers, written as text | a way to score answers |
 # | makes likelier | the answer shown | the better ones of its own answers |
 # | optimises | the probability of tokens | the score itself |
-# | tells the model, for each answer | every right token | one number |
+# | tells the model, for each answer | every right token | one number, as the paper does it |
 
 # %% [markdown]
-# Where exact answers are at hand, imitation says every right token, and GRPO only one number. A rough
-# comparison from this repository: 120 steps of SFT on the answers to 1,024 clips reach an m_vIoU of 0.70
-# (section 5). SFT on the answers to 448 clips, and then 320 steps of GRPO on other clips, reach 0.72
-# ([results](../docs/results.md)). So imitation gets as far with less work, if somebody has written all the
-# answers. GRPO has its place where answers are missing or inexact, and after SFT. It works on clips whose
-# answers were never shown to the model.
+# In this course, rewards are computed from the same boxes and times that the answers of SFT are written from.
+# So both teachers need the same annotation here, and only what the model is shown differs. Elsewhere a reward
+# may need less: a program that checks an answer, or a person who says which of two is better.
+#
+# Which teacher gains more in the same time? Section 4 of [06](06_grpo_with_trl.ipynb) compares them, over the
+# number of clips whose answers are shown.
 #
 # The paper's model is 4,000 times larger and its answers come from people. There RFT, training by rewards,
 # beats SFT: 41.8 against 28.6 in m_vIoU on HC-STVG v1 (Table 5, without think boxes).
