@@ -219,7 +219,15 @@ def _all_clips(seeds: list[dict]) -> list[str]:
         names[row] = ROWS[row] + (f" ({count})" if len(found) < len(flat) else "")
     head = [*demo.METRICS, "unparsed", "seconds"]
     lines = _head(head) + [_line(names[row], found, head) for row, found in scored.items() if found]
-    lines += ["", "## Gain of SFT + GRPO, seed by seed", "", *_head(demo.METRICS, "over")]
+    lines += [
+        "",
+        "*SFT for as long* goes on from the SFT checkpoint for as many steps as fit into the "
+        "seconds that GRPO trained. Its learning rate begins anew.",
+        "",
+        "## Gain of SFT + GRPO, seed by seed",
+        "",
+        *_head(demo.METRICS, "over"),
+    ]
     for row in ("sft", *LONGER):
         if scored[row]:
             both = [rows for rows in flat if row in rows]
