@@ -54,8 +54,10 @@ def work(
     page: Callable[[dict], str],
     settings: dict,
     clips: dict[str, int] = CLIPS,
-) -> None:
+) -> dict | None:
     """Make the runs that the options ask for, gather their scores, and print and write the page.
+
+    Returns the results, and None in the process of a single run.
 
     `stages` is told which runs are done, in other folders, and says which are to be made, those of
     a stage after those of the stages before. `run_one` makes a run, in the process that is started
@@ -65,7 +67,8 @@ def work(
     `clips` of each split lie in `OUT/data` before the first run.
     """
     if args.one:
-        return run_one(args.out, args.one[0], int(args.one[1]))
+        run_one(args.out, args.one[0], int(args.one[1]))
+        return None
     there = args.json is not None and args.json.exists()
     results = json.loads(args.json.read_text()) if there else settings | {"seeds": {}}
     if args.seeds:
@@ -84,6 +87,7 @@ def work(
     if not results["seeds"]:
         raise SystemExit("there is no run yet: give --seeds, or a --json that holds some")
     publish(page(results), args.write)
+    return results
 
 
 def check_start(out: Path, run: Run, done: Set[Run]) -> None:

@@ -14,17 +14,14 @@ import argparse
 import contextlib
 import io
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from pages import chromium
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from browser import FLAGS, find_browser
 
 from stvgkit.datasets import Sample
 from stvgkit.files import write_json
@@ -103,19 +100,6 @@ def drifting(count: int, shift: float) -> Tube:
     x = 0.3 + 0.25 * np.sin(np.arange(count) / 20 + shift)
     boxes = np.stack([x, np.full(count, 0.2), x + 0.2, np.full(count, 0.7)], axis=1)
     return Tube(np.arange(count), boxes)
-
-
-@contextlib.contextmanager
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    path = find_browser()
-    if path is None:
-        raise SystemExit("no Chromium: install Debian's chromium, or run `playwright install`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def visit(browser, page_path: Path):
