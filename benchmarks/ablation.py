@@ -227,11 +227,11 @@ def _not_run(seeds: dict) -> list[str]:
     """Which rows are not there with all their seeds, by the names that `--rows` takes."""
     counts = {name: len(_pairs(name, seeds)) for name in ROWS}
     missing = [
-        f"`{name}` ({count} of {ROWS[name].seeds} seeds)"
+        f"- `{name}`: {count} of {ROWS[name].seeds} seeds are there"
         for name, count in counts.items()
         if count < ROWS[name].seeds
     ]
-    return ["", f"Still to be run: {', '.join(missing)}."] if missing else []
+    return ["", "Still to be run:", "", *missing] if missing else []
 
 
 def _parsed_before(names: list[str], seeds: dict) -> list[str]:

@@ -203,7 +203,14 @@ def page(results: dict) -> str:
             "",
             *_form_by_length([rows["form_by_length"] for rows in demos]),
             "",
-            "[frames_as.md](frames_as.md) has SFT with frames as images and as video.",
+            "## See also",
+            "",
+            "- [imitation.md](imitation.md): SFT against GRPO at equal time, over the number of "
+            "clips with answers.",
+            "- [ablation.md](ablation.md): rewards, credits, sizes of the group and β.",
+            "- [frames_as.md](frames_as.md): SFT with frames as images and as video.",
+            "",
+            "![SFT that goes on and GRPO, over the number of clips with answers](imitation.png)",
             "",
         ]
     )

@@ -213,7 +213,7 @@ def page(results: dict) -> str:
             runs = _runs(results, who, number)
             rows += [_line(number, runs)] if runs else []
             if len(runs) < SEEDS:
-                missing.append(f"`{who}` {number:,} ({len(runs)} of {SEEDS} seeds)")
+                missing.append(f"- `{who}` {number:,}: {len(runs)} of {SEEDS} seeds are there")
         if rows:
             lines += [
                 "",
@@ -224,7 +224,7 @@ def page(results: dict) -> str:
                 *rows,
             ]
     if missing:
-        lines += ["", f"Still to be run: {', '.join(missing)}."]
+        lines += ["", "Still to be run:", "", *missing]
     return "\n".join(lines) + "\n"
 
 

@@ -354,6 +354,25 @@ assert max(over("full", "sft", "m_tIoU", parsed_before=True)) < 0 < min(best)
 # [07](07_evaluation.ipynb) has the other rows of that table beside the paper's: without a reward, other weights, other
 # sizes of the group.
 #
+# ### When does GRPO beat imitation?
+#
+# SFT on N clips is the start. From there, SFT goes on with the same N clips, or GRPO learns on the others, for as
+# many seconds. GRPO never shows the model an answer to these others, but their annotation scores it. So both have
+# the same annotation only at N = 1,344, where there are no others. `python benchmarks/imitation.py` makes these runs.
+
+# %%
+from stvgkit.viewing.plots import imitation_lines
+
+imitation = json.loads((shipped / "imitation.json").read_text())
+imitation_lines(imitation)
+
+# %% [markdown]
+# With 64 answers, GRPO gains XX points over the start, and SFT that reads the same answers again gains nothing. With
+# 256 answers it is much the same. With 1,344 answers it is the other way round: SFT is YY points ahead of GRPO. So
+# where every clip has an exact answer, imitation is the better teacher for the same time. GRPO is the better one
+# where few answers are written, and other clips can be scored. [docs/imitation.md](../docs/imitation.md) has the
+# numbers, and says what is still to be run.
+#
 # **Change and watch.** Set `group` in section 2 to another group of `mixed`. Find an answer with a good time
 # that is blamed under *whole*.
 #
