@@ -340,7 +340,7 @@ assert max(over("full", "sft", "m_tIoU", parsed_before=True)) < 0 < min(best)
 # %% [markdown]
 # After 60 steps *whole* gains 1.5 points of m_vIoU over SFT on all clips. But where answers parsed before, it *loses*
 # 2.4 points of m_tIoU, in each of five seeds, and 1.1 of m_vIoU. So what it gains is form, and it pays with
-# accuracy. Section 2 showed why: poor times are praised.
+# accuracy. Section 2 shows a reason: poor times are praised.
 #
 # *Boxes* gains 2.5 points of m_vIoU on all clips. Where answers parsed before, it keeps its boxes, and loses 1.3
 # points of m_tIoU. There it is 1.4 points of m_vIoU ahead of *whole*, and ahead in each seed. On all clips its lead
@@ -348,8 +348,8 @@ assert max(over("full", "sft", "m_tIoU", parsed_before=True)) < 0 < min(best)
 # is not told apart from *whole*.
 
 # %% [markdown]
-# So the first steps mend the form, and accuracy is won later: *boxes* gains it in the 320 steps above. Nobody has
-# run *whole* for 320 steps with these settings yet.
+# So the first steps mend the form, and accuracy is won later: *boxes* gains it in the 320 steps above. For *whole*
+# 320 steps were not run.
 #
 # [07](07_evaluation.ipynb) has the other rows of that table beside the paper's: without a reward, other weights, other
 # sizes of the group.
