@@ -105,10 +105,10 @@ def run_one(out: Path, name: str, seed: int) -> None:
     train, test = (demo.read_split(out, split, budget.clips[split]) for split in ("train", "test"))
     settings = budget.grpo | change_of(name)
     think = settings.pop("think", True)
-    start = out / f"seed{seed}" / start_of(think)
+    start = out / f"seed{seed}" / start_of(name)
     folder = out / f"seed{seed}" / name
 
-    def work(folder: Path):
+    def train_and_score(folder: Path):
         if name == start.name:
             shown = train[: budget.shown]
             model = demo.tune(sft, TINY, shown, folder, seed=seed, think=think, **budget.sft)
@@ -117,12 +117,12 @@ def run_one(out: Path, name: str, seed: int) -> None:
             model = demo.tune(grpo, str(start), unshown, folder, seed=seed, **settings)
         return demo.evaluate(model, test, folder)
 
-    demo.measured(folder, work)
+    demo.measured(folder, train_and_score)
 
 
-def start_of(think: bool) -> str:
+def start_of(name: str) -> str:
     """The SFT run that a row starts from; without think boxes it is one of its own."""
-    return "sft" if think else "sft-no-think"
+    return "sft" if change_of(name).get("think", True) else "sft-no-think"
 
 
 def change_of(name: str) -> dict:
@@ -135,7 +135,7 @@ def stages(
     """The runs of these rows that are not done, after the starts that they need."""
     asked = [(name, seed) for seed in seeds for name in names if seed < ROWS[name].seeds]
     wanted = [run for run in asked if run not in done]
-    starts = {(start_of(change_of(name).get("think", True)), seed) for name, seed in wanted}
+    starts = {(start_of(name), seed) for name, seed in wanted}
     for start in sorted(starts):
         check_start(out, start, done)
     return [sorted(starts), wanted]
@@ -153,8 +153,7 @@ def gather(out: Path) -> dict:
         for name in [name for name in rows if name not in (*ROWS, "sft", "sft-no-think")]:
             del rows[name]
         for name, row in rows.items():
-            start = start_of(change_of(name).get("think", True))
-            told = demo.parsed_before(out / f"seed{seed}", test, (start, name))[name]
+            told = demo.parsed_before(out / f"seed{seed}", test, (start_of(name), name))[name]
             row["before"] = {key: told[key] for key in (*demo.METRICS, "samples")}
             groups = out / f"seed{seed}" / name / "groups.jsonl"
             if groups.exists():

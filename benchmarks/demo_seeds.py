@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from many_runs import Run, check_start, options, work
+from many_runs import Run, check_start, finished, options, scores, work
 
 from stvgkit import demo
 from stvgkit.datasets import Sample
@@ -152,18 +152,16 @@ def form_by_length(folder: Path) -> dict[str, float]:
 
 def gather(out: Path) -> dict:
     """Scores of every run that is there, `{seed: {"demo", "fresh", "longer", "informed"}}`."""
-    seeds: dict[str, dict] = {}
-    for path in sorted(out.glob("seed*/*/metrics.json")):
-        seed, name = path.parts[-3].removeprefix("seed"), path.parts[-2]
-        found = json.loads(path.read_text())
-        found = demo_scores(path.parent, found) if name == "demo" else found
-        found.pop("groups", None)
-        seeds.setdefault(seed, {})[name] = found
-    return seeds
+    return finished(out, read_run)
 
 
-def demo_scores(folder: Path, metrics: dict) -> dict:
-    """What a finished demo tells: its scores, and what its answers and groups are like."""
+def read_run(folder: Path) -> dict:
+    """The scores of a run; of a demo also what its answers and groups are like."""
+    if folder.name in LONGER:
+        return scores(folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    if folder.name == "fresh":
+        return metrics
     test = demo.read_split(folder, "test", TESTED)
     return {key: metrics[key] for key in ("rows", "novel", "parsed_before", "pass@8")} | {
         "constant_span": constant_span(test),
@@ -306,10 +304,10 @@ def _best_of_eight(demos: list[dict]) -> list[str]:
     return [
         "## Best of eight",
         "",
-        f"The best of {demo.TRIES} answers to each of the first {demo.TRIED} test clips, sampled "
-        f"at temperature {demo.TEMPERATURE:g}, has m_vIoU {best[0]} after SFT and {best[1]} after "
-        "SFT + GRPO. Where the two are alike, GRPO has made good answers likelier, and has found "
-        "none that the model could not have sampled after SFT.",
+        f"To each of the first {demo.TRIED} test clips, {demo.TRIES} answers were sampled at "
+        f"temperature {demo.TEMPERATURE:g}. The best of each has m_vIoU {best[0]} after SFT and "
+        f"{best[1]} after SFT + GRPO. Where the two are alike, GRPO has made good answers "
+        "likelier, and has found none that the model could not have sampled after SFT.",
     ]
 
 

@@ -32,7 +32,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from many_runs import CLIPS, Run, finished, interval, options, with_half, work
+from many_runs import CLIPS, Run, finished, interval, options, scores, with_half, work
 from pages import picture
 
 from stvgkit import demo
@@ -40,7 +40,7 @@ from stvgkit.datasets import Sample
 from stvgkit.datasets.shapes import STRIDE
 from stvgkit.files import write_json
 from stvgkit.tubes import Span, Tube
-from stvgkit.viewing.plots import imitation_lines
+from stvgkit.viewing.plots import imitation_lines, imitation_scores
 
 NUMBERS = (64, 128, 256, 672, CLIPS["train"])
 SHORT = {"max_steps": 80, "save_steps": 80, "warmup_steps": 8}
@@ -166,11 +166,7 @@ def gather(out: Path) -> dict:
 
     A name is `{annotators}-{start|sft|grpo}-{number}`.
     """
-    seeds = finished(out)
-    for seed, runs in seeds.items():
-        for name, row in runs.items():
-            row["cpu"] = cpu_seconds(out / f"seed{seed}" / name)
-    return seeds
+    return finished(out, lambda folder: scores(folder) | {"cpu": cpu_seconds(folder)})
 
 
 def page(results: dict) -> str:
@@ -206,14 +202,15 @@ def page(results: dict) -> str:
         "![m_vIoU over the number of clips with answers: start, SFT that goes on, GRPO]"
         "(imitation.png)",
     ]
+    found = imitation_scores(results)
     missing = []
     for who, title in ANNOTATORS.items():
         rows = []
         for number in NUMBERS:
-            runs = _runs(results, who, number)
-            rows += [_line(number, runs)] if runs else []
-            if len(runs) < SEEDS:
-                missing.append(f"- `{who}` {number:,}: {len(runs)} of {SEEDS} seeds are there")
+            seeds = found.get((who, number), [])
+            rows += [_line(number, seeds)] if seeds else []
+            if len(seeds) < SEEDS:
+                missing.append(f"- `{who}` {number:,}: {len(seeds)} of {SEEDS} seeds are there")
         if rows:
             lines += [
                 "",
@@ -228,19 +225,12 @@ def page(results: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _runs(results: dict, annotators: str, number: int) -> list[list[dict]]:
-    """Start, SFT and GRPO of each seed that has all three."""
-    names = [f"{annotators}-{part}-{number}" for part in ("start", "sft", "grpo")]
-    seeds = results["seeds"].values()
-    return [[runs[name] for name in names] for runs in seeds if set(names) <= set(runs)]
-
-
-def _line(number: int, runs: list[list[dict]]) -> str:
-    scores = 100 * np.array([[run["m_vIoU"] for run in seed] for seed in runs])  # (seeds, 3)
-    means = " | ".join(f"{mean:.1f}" for mean in scores.mean(axis=0))
-    difference = interval((scores[:, 2] - scores[:, 1]).tolist())
+def _line(number: int, seeds: list[list[float]]) -> str:
+    points = 100 * np.array(seeds)  # (seeds, 3): start, SFT, GRPO
+    means = " | ".join(f"{mean:.1f}" for mean in points.mean(axis=0))
+    difference = interval((points[:, 2] - points[:, 1]).tolist())
     shown = f"{with_half(*difference)} | {in_words(*difference)}"
-    return f"| {number:,} | {len(runs)} | {means} | {shown} |"
+    return f"| {number:,} | {len(seeds)} | {means} | {shown} |"
 
 
 def in_words(mean: float, half: float) -> str:

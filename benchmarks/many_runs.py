@@ -73,17 +73,17 @@ def work(
     results = json.loads(args.json.read_text()) if there else settings | {"seeds": {}}
     if args.seeds:
         _check_settings(args, results, settings)
-    try:
-        if args.seeds:
+        try:
             wanted = stages(_runs(results))
             for split, count in clips.items():  # now, and not by two runs at a time
                 demo.read_split(args.out, split, count)
             _make(args.out, wanted, args.processes)
-    finally:  # what was made before a failure or an interruption counts
-        if args.seeds or not there:
+        finally:  # what was made before a failure or an interruption counts
             results["seeds"] = _joined(results["seeds"], gather(args.out))
-        if args.seeds and args.json:
-            write_json(args.json, results)
+            if args.json:
+                write_json(args.json, results)
+    elif not there:
+        results["seeds"] = gather(args.out)
     if not results["seeds"]:
         raise SystemExit("there is no run yet: give --seeds, or a --json that holds some")
     publish(page(results), args.write)
@@ -152,14 +152,19 @@ def _start(out: Path, name: str, seed: int) -> int:
     return done.returncode
 
 
-def finished(out: Path) -> dict[str, dict[str, dict]]:
-    """The scores of every run that is there, as `{seed: {name: metrics}}`."""
+def scores(folder: Path) -> dict:
+    """What `stvgkit.demo.measured` wrote of a run, without the groups of samples."""
+    row = json.loads((folder / "metrics.json").read_text())
+    return {key: row[key] for key in (*demo.METRICS, "unparsed", "samples", "seconds")}
+
+
+def finished(out: Path, read: Callable[[Path], dict] = scores) -> dict[str, dict[str, dict]]:
+    """What `read` makes of the folder of every run that is there, as `{seed: {name: metrics}}`."""
     seeds: dict[str, dict] = {}
     for path in sorted(out.glob("seed*/*/metrics.json")):
-        seed, name = path.parts[-3].removeprefix("seed"), path.parts[-2]
-        row = json.loads(path.read_text())
-        kept = {key: row[key] for key in (*demo.METRICS, "unparsed", "samples", "seconds")}
-        seeds.setdefault(seed, {})[name] = kept
+        folder = path.parent
+        seed = folder.parent.name.removeprefix("seed")
+        seeds.setdefault(seed, {})[folder.name] = read(folder)
     return seeds
 
 

@@ -36,13 +36,10 @@ def picture(figure: go.Figure, path: Path) -> None:
 def chromium() -> Iterator[Browser]:
     """The Chromium that the tests use as well."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from browser import FLAGS, find_browser
-    from playwright.sync_api import sync_playwright
+    from browser import find_browser, headless
 
     path = find_browser()
     if path is None:
         raise SystemExit("no Chromium: install Debian's chromium, or run `playwright install`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    with headless(path) as browser:
         yield browser
-        browser.close()

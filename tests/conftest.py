@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import FLAGS, require_browser
+from browser import headless, require_browser
 from hypothesis import settings
 
 # A time limit for each example says more about a busy machine than about the code.
@@ -41,13 +41,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="module")
 def chromium():
     """A headless Chromium that reaches nothing but this machine."""
-    path = require_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    with headless(require_browser()) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

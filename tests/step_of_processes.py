@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from trl import GRPOConfig
+from grpo_trainers import make_trainer
 
 from stvgkit.datasets import read_prepared
 from stvgkit.rows import plan_row
 from stvgkit.training.models import TINY, load
-from stvgkit.training.row_dataset import row_dataset
 from stvgkit.training.shared_prompt import SharedPromptTrainer
 
 CASES = {"whole": (4, 2), "spread": (2, 1)}  # answers in a micro-batch, micro-batches in a step
@@ -47,20 +46,16 @@ def fixed(trainer):
 def step(samples, out: Path, share: bool, size: int, accumulation: int) -> dict:
     """What one step of plain gradient descent changes."""
     grounder = load(TINY, dtype="float32")
-    config = GRPOConfig(
-        output_dir=str(out), per_device_train_batch_size=size, num_generations=GROUP,
-        gradient_accumulation_steps=accumulation, max_steps=1, optim="sgd", learning_rate=100.0,
-        max_grad_norm=1e9, use_cpu=True, bf16=False, report_to="none", save_strategy="no",
-        remove_unused_columns=False, gradient_checkpointing=False, disable_tqdm=True,
+    rows = [plan_row(sample, grounder.clip_format) for sample in samples]
+    settings = dict(
+        per_device_train_batch_size=size, num_generations=GROUP, max_steps=1, save_strategy="no",
+        gradient_accumulation_steps=accumulation, optim="sgd", learning_rate=100.0,
+        max_grad_norm=1e9,
     )  # fmt: skip
-    trainer = SharedPromptTrainer(
-        model=grounder.model,
-        args=config,
-        reward_funcs=[unlike],
-        train_dataset=row_dataset([plan_row(sample, grounder.clip_format) for sample in samples]),
-        processing_class=grounder.processor,
-        share_prompt=share,
-    )
+    trainer = make_trainer(
+        SharedPromptTrainer, grounder, rows, out, settings,
+        reward_funcs=[unlike], share_prompt=share,
+    )  # fmt: skip
     assert trainer.share_prompt is share
     trainer._generate_single_turn = fixed(trainer)
     before = {name: w.detach().clone() for name, w in trainer.model.named_parameters()}

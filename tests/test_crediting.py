@@ -3,18 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from trl import GRPOConfig
+from grpo_trainers import make_trainer
 
 from stvgkit import CoordinateSpace, Tube
 from stvgkit.credit import CREDITS, Scoring, pay_group
 from stvgkit.datasets import read_prepared
 from stvgkit.datasets.shapes import write_shapes
 from stvgkit.errors import InputError
-from stvgkit.rewards import REWARDS
 from stvgkit.rows import gold_text, plan_row
 from stvgkit.training.crediting import CreditTrainer
 from stvgkit.training.models import load
-from stvgkit.training.row_dataset import row_dataset
 from stvgkit.training.shared_prompt import SharedPromptTrainer
 
 pytestmark = pytest.mark.slow
@@ -37,27 +35,13 @@ def make(grounder, rows, tmp_path):
     """A trainer of two groups of four."""
 
     def make(kind, **more):
-        config = GRPOConfig(
-            output_dir=str(tmp_path),
+        settings = dict(
             per_device_train_batch_size=GROUP,
             gradient_accumulation_steps=2,
             num_generations=GROUP,
             max_completion_length=200,
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            remove_unused_columns=False,
-            gradient_checkpointing=False,
-            disable_tqdm=True,
         )
-        made = kind(
-            model=grounder.model,
-            args=config,
-            reward_funcs=REWARDS,
-            train_dataset=row_dataset(rows),
-            processing_class=grounder.processor,
-            **more,
-        )
+        made = make_trainer(kind, grounder, rows, tmp_path, settings, **more)
         made.model.train()
         made.current_gradient_accumulation_steps = 2
         return made

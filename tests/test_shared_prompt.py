@@ -5,16 +5,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from trl import GRPOConfig
+from grpo_trainers import make_trainer
 
 from stvgkit.datasets import read_prepared
 from stvgkit.datasets.shapes import write_shapes
 from stvgkit.grammar import can_continue
-from stvgkit.rewards import REWARDS
 from stvgkit.rows import gold_text, plan_row
 from stvgkit.training import rollout
 from stvgkit.training.models import load
-from stvgkit.training.row_dataset import row_dataset
 from stvgkit.training.shared_prompt import SharedPromptTrainer
 from stvgkit.training.trainers import lora
 
@@ -46,32 +44,18 @@ def trainer(start, samples, out, *, share, adapter=False, frames=3, **settings):
     changes = {} if start == "tiny" else {"max_side": 112, "max_frames": frames}
     grounder = load(start, dtype="float32", **changes)
     rows = [plan_row(sample, grounder.clip_format) for sample in samples]
-    config = GRPOConfig(
-        output_dir=str(out),
-        **dict(
-            per_device_train_batch_size=4,
-            gradient_accumulation_steps=3,
-            num_generations=4,
-            max_completion_length=8,
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            remove_unused_columns=False,
-            gradient_checkpointing=False,
-            disable_tqdm=True,
-            seed=0,
-        )
-        | settings,
+    batch = dict(
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=3,
+        num_generations=4,
+        max_completion_length=8,
+        seed=0,
     )
-    made = SharedPromptTrainer(
-        model=grounder.model,
-        args=config,
-        reward_funcs=REWARDS,
-        train_dataset=row_dataset(rows),
-        processing_class=grounder.processor,
-        peft_config=lora(grounder, r=4) if adapter else None,
-        share_prompt=share,
-    )
+    peft = lora(grounder, r=4) if adapter else None
+    made = make_trainer(
+        SharedPromptTrainer, grounder, rows, out, batch | settings,
+        peft_config=peft, share_prompt=share,
+    )  # fmt: skip
     assert made.share_prompt is share
     return made, rows
 
@@ -282,16 +266,7 @@ def test_what_cannot_share_falls_back_and_says_so(start, rows, tmp_path):
     grounder = load(start("tiny"), dtype="float32")
     grounder.model.config.get_text_config().layer_types = ["sliding_attention"] * 4
     planned = [plan_row(sample, grounder.clip_format) for sample in rows]
-    config = GRPOConfig(
-        output_dir=str(tmp_path), num_generations=2, per_device_train_batch_size=2, use_cpu=True,
-        bf16=False, report_to="none", remove_unused_columns=False,
-    )  # fmt: skip
+    two = {"num_generations": 2, "per_device_train_batch_size": 2}
     with pytest.warns(UserWarning, match="prompts are not shared in their groups: some layers"):
-        made = SharedPromptTrainer(
-            model=grounder.model,
-            args=config,
-            reward_funcs=REWARDS,
-            train_dataset=row_dataset(planned),
-            processing_class=grounder.processor,
-        )
+        made = make_trainer(SharedPromptTrainer, grounder, planned, tmp_path, two)
     assert not made.share_prompt

@@ -215,7 +215,7 @@ def imitation_lines(results: Mapping[str, Any], metric: str = "m_vIoU") -> go.Fi
     """
     from plotly.subplots import make_subplots
 
-    cells = _cells(results, metric)
+    cells = imitation_scores(results, metric)
     if not cells:
         raise InputError("no run to draw: give what benchmarks/imitation.py has written")
     panels = sorted({annotators for annotators, _ in cells})
@@ -244,8 +244,17 @@ def imitation_lines(results: Mapping[str, Any], metric: str = "m_vIoU") -> go.Fi
     return _styled(figure)
 
 
-def _cells(results: Mapping[str, Any], metric: str) -> dict[tuple[str, int], list[list[float]]]:
-    """By annotators and number: the scores of start, SFT and GRPO of each seed that has all."""
+def imitation_scores(
+    results: Mapping[str, Any], metric: str = "m_vIoU"
+) -> dict[tuple[str, int], list[list[float]]]:
+    """By annotators and number: the scores of start, SFT and GRPO of each seed that has all three.
+
+    `results` is as for `imitation_lines`. Raises `InputError` where a run has another kind of name.
+
+    >>> runs = {f"exact-{part}-64": {"m_vIoU": 0.5} for part in ("start", "sft", "grpo")}
+    >>> imitation_scores({"seeds": {"0": runs, "1": {"exact-sft-64": {"m_vIoU": 0.9}}}})
+    {('exact', 64): [[0.5, 0.5, 0.5]]}
+    """
     cells: dict[tuple[str, int], list[list[float]]] = {}
     for runs in results["seeds"].values():
         for name in runs:
