@@ -73,8 +73,8 @@ def work(
     results = json.loads(args.json.read_text()) if there else settings | {"seeds": {}}
     if args.seeds:
         _check_settings(args, results, settings)
+        wanted = stages(_runs(results))
         try:
-            wanted = stages(_runs(results))
             for split, count in clips.items():  # now, and not by two runs at a time
                 demo.read_split(args.out, split, count)
             _make(args.out, wanted, args.processes)
