@@ -70,7 +70,7 @@ def work(
         run_one(args.out, args.one[0], int(args.one[1]))
         return None
     there = args.json is not None and args.json.exists()
-    results = json.loads(args.json.read_text()) if there else settings | {"seeds": {}}
+    results = _read(args.json, settings) if there else settings | {"seeds": {}}
     if args.seeds:
         _check_settings(args, results, settings)
         wanted = stages(_runs(results))
@@ -109,9 +109,20 @@ def _runs(results: dict) -> set[Run]:
     return {(name, int(seed)) for seed, rows in results["seeds"].items() for name in rows}
 
 
+def _read(path: Path, settings: dict) -> dict:
+    """The results that a `--json` file holds; one that holds anything else is refused."""
+    try:
+        results = json.loads(path.read_text())
+    except ValueError as error:
+        raise SystemExit(f"{path} is damaged ({error}): delete or mend it") from error
+    if not isinstance(results, dict) or results.keys() != {*settings, "seeds"}:
+        raise SystemExit(f"{path} holds no results of this benchmark: give another --json")
+    return results
+
+
 def _check_settings(args: argparse.Namespace, held: dict, settings: dict) -> None:
     """Scores of other settings do not belong into the same table, nor runs into the same folder."""
-    if found := differences({name: held.get(name) for name in settings}, settings):
+    if found := differences({name: held[name] for name in settings}, settings):
         raise SystemExit(f"{args.json} holds other runs: {'; '.join(found)}; give another --json")
     try:
         claim(args.out, settings, begun=(args.out / "run.json").exists())

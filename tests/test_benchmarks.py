@@ -214,6 +214,24 @@ many_runs.work(
         other = call(here, "--seeds", "0", "--steps", "9")
         assert other.returncode == 1 and "here holds another run: steps is 5" in other.stderr
 
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ('{"steps": 5, "seeds', "is damaged (Unterminated string"),
+            ("", "is damaged (Expecting value"),
+            ("[]", "holds no results of this benchmark"),
+            ('{"shown": 8, "seeds": {}}', "holds no results of this benchmark"),
+        ],
+    )
+    def test_a_file_that_holds_no_scores_is_refused_and_kept(self, call, tmp_path, text, said):
+        found = tmp_path / "found.json"
+        found.write_text(text)
+        for argv in ((), ("--seeds", "0")):
+            done = call(tmp_path / "out", *argv, "--json", str(found))
+            assert done.returncode == 1 and f"{found} {said}" in done.stderr
+            assert "Traceback" not in done.stderr and found.read_text() == text
+        assert not (tmp_path / "out").exists()
+
 
 class TestAblation:
     def test_every_row_writes_as_many_answers_a_step_in_whole_groups(self, bench):
