@@ -11,7 +11,7 @@ Run: python benchmarks/ablation.py --seeds 0 1 2 3 4 [--rows full parts] [--out 
 """
 
 import csv
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,19 +25,21 @@ from many_runs import (
     finished,
     interval,
     options,
+    scores,
     with_half,
     work,
 )
 
 from stvgkit import demo
-from stvgkit.datasets import data_samples
+from stvgkit.datasets import Sample, data_samples
+from stvgkit.predictions import read_completions
+from stvgkit.scoring import score_samples
 from stvgkit.viewing.widgets.group_inspector import read_groups
 
 SHORT = {"max_steps": 60, "save_steps": 20, "learning_rate": 7e-4, "warmup_steps": 0}
 # Of every row that says nothing else. The paper does not tell its temperature; 1 is TRL's.
 PAPER = {"credit": "whole", "temperature": 1.0}
 BUDGET = replace(demo.FULL, clips=CLIPS, grpo=demo.FULL.grpo | SHORT | PAPER)
-SETTINGS = {"shown": BUDGET.shown, "sft": BUDGET.sft, "grpo": BUDGET.grpo}
 THREE = 3  # seeds of the rows that the paper does not have; its own have all
 SHOWN = ("m_tIoU", "m_vIoU")
 
@@ -84,6 +86,13 @@ ROWS = {
     "groups-of-4": Row("groups of 4 answers", _group(4)),
     "groups-of-16": Row("groups of 16 answers", _group(16)),
     "beta-0.02": Row("β = 0.02", {"beta": 0.02}),
+}
+SETTINGS = {
+    "clips": BUDGET.clips,
+    "shown": BUDGET.shown,
+    "sft": BUDGET.sft,
+    "grpo": BUDGET.grpo,
+    "rows": {name: row.change for name, row in ROWS.items()},
 }
 
 
@@ -142,27 +151,49 @@ def stages(
 
 
 def gather(out: Path) -> dict:
-    """Scores of every finished run, `{seed: {row: metrics}}`.
+    """Scores of every finished run, `{seed: {row: metrics}}`."""
+    return finished(out, partial(read_run, demo.read_split(out, "test", BUDGET.clips["test"])))
 
-    `before` are those on the clips whose answer parsed at the run's start, `form_share` is how much
-    of the rewards' variance inside groups is explained by whether an answer parses.
+
+def read_run(test: Sequence[Sample], folder: Path) -> dict:
+    """The scores of a run, and how it differs from its start on two sets of clips.
+
+    `before` are those whose answer parsed at the start, with the `unparsed` ones that broke since.
+    `throughout` are those whose answer parsed at the start and after the run. `form_share` is how
+    much of the rewards' variance inside groups is explained by whether an answer parses.
     """
-    test = demo.read_split(out, "test", BUDGET.clips["test"])
-    seeds = finished(out)
-    for seed, rows in seeds.items():
-        for name in [name for name in rows if name not in (*ROWS, "sft", "sft-no-think")]:
-            del rows[name]
-        for name, row in rows.items():
-            told = demo.parsed_before(out / f"seed{seed}", test, (start_of(name), name))[name]
-            row["before"] = {key: told[key] for key in (*demo.METRICS, "samples")}
-            groups = out / f"seed{seed}" / name / "groups.jsonl"
-            if groups.exists():
-                row["form_share"] = form_share(read_groups(groups))
-    return seeds
+    start = start_of(folder.name)
+    told = {
+        name: read_completions(folder.with_name(name) / "predictions.jsonl")
+        for name in (start, folder.name)
+    }
+    before = [sample for sample in test if told[start][sample.id].tube is not None]
+    throughout = [sample for sample in before if told[folder.name][sample.id].tube is not None]
+    row = scores(folder) | {
+        "before": gain(before, told[start], told[folder.name]),
+        "throughout": gain(throughout, told[start], told[folder.name]),
+    }
+    groups = folder / "groups.jsonl"
+    return row | ({"form_share": form_share(read_groups(groups))} if groups.exists() else {})
 
 
-def form_share(groups: list) -> float:
-    """Variance between parsed and broken answers of a group, as a share of the group's variance."""
+def gain(samples: Sequence[Sample], before: dict, after: dict) -> dict:
+    """What a run gains over its start on these clips, and how many answers it broke.
+
+    A gain is None where there is no clip.
+    """
+    start, end = (score_samples(samples, told) for told in (before, after))
+    gained = {
+        metric: end.metrics[metric] - start.metrics[metric] if samples else None for metric in SHOWN
+    }
+    return gained | {"unparsed": end.unparsed, "samples": end.samples}
+
+
+def form_share(groups: list) -> float | None:
+    """Variance between parsed and broken answers of a group, as a share of the group's variance.
+
+    None where the answers of every group are paid alike.
+    """
     between = within = 0.0
     for group in groups:
         total, parsed = np.array(group["total"]), np.array(group["rewards"]["format"]) == 1
@@ -170,7 +201,7 @@ def form_share(groups: list) -> float:
         for kind in (parsed, ~parsed):
             if kind.any():
                 between += float(kind.sum() * (total[kind].mean() - total.mean()) ** 2)
-    return between / within
+    return between / within if within else None
 
 
 def page(results: dict) -> str:
@@ -188,18 +219,18 @@ def page(results: dict) -> str:
             "",
             f"Our runs: the tiny model on generated clips. SFT on {results['shown']} clips, then "
             f"{settings['max_steps']} steps of GRPO at temperature {settings['temperature']:g} on "
-            "other clips. 256 test clips, protocol *default*, scores in per cent. Each row changes "
-            "one setting of *full*. *Without think boxes* starts from an SFT of its own, which "
-            "never saw think boxes.",
+            f"other clips. {results['clips']['test']} test clips, protocol *default*, scores in "
+            f"per cent. Each row changes one setting of *full*.{_own_start(seeds)}",
             "",
             "The paper's runs (STVG-o1, Tab. 5 to 8): Qwen2.5-VL-7B on HC-STVG v1, one run each, "
             f"no error bars. Its full method has m_tIoU {full['m_tIoU']} and m_vIoU "
             f"{full['m_vIoU']}. Its scores and ours cannot be compared. The signs of the "
             "differences to *full* can.",
             "",
-            "± is half of the 95 % interval of the mean difference, paired by seed. A difference "
-            "whose interval holds 0 is *not told apart*. One in twenty of such intervals misses by "
-            "chance. Scores are means over the seeds that the row has.",
+            "± is half of the 95 % interval of the mean difference, paired by seed. It covers the "
+            "seeds, not the choice of the test clips. A difference whose interval holds 0 is *not "
+            "told apart*. One in twenty of such intervals misses by chance. Scores are means over "
+            "the seeds that the row has.",
             "",
             "## All clips",
             "",
@@ -210,9 +241,22 @@ def page(results: dict) -> str:
             *(_line(ROWS[name], _pairs(name, seeds), paper) for name in run),
             *_not_run(seeds),
             "",
-            *_parsed_before([name for name in run if name != "no-think-boxes"], seeds),
+            *_parsed_before(run, seeds),
             "",
         ]
+    )
+
+
+def _own_start(seeds: dict) -> str:
+    """How far the start of the row without think boxes is ahead of the others' start."""
+    pairs = [(of["sft-no-think"], of["sft"]) for of in seeds.values() if "sft-no-think" in of]
+    if not pairs:
+        return ""
+    lead = interval([100 * (own["m_vIoU"] - other["m_vIoU"]) for own, other in pairs])
+    return (
+        " *Without think boxes* starts from an SFT of its own, which never saw think boxes. Before "
+        f"any GRPO this start differs from the other by {with_half(*lead)} points of m_vIoU, so "
+        "what the row differs from *full* is not GRPO's doing alone."
     )
 
 
@@ -238,31 +282,35 @@ def _parsed_before(names: list[str], seeds: dict) -> list[str]:
     lines = [
         "## Clips whose answer parsed at the start",
         "",
-        "What a run gains on them is accuracy, for their form was right before. *Form* is the "
-        "share of the variance of R inside groups that 'parses or not' explains, in the groups of "
-        "that run.",
+        "What each row gains over its own start. Some answers that parsed at the start break after "
+        "GRPO; *broken* counts them, as a mean over the seeds. *Before* takes all clips whose "
+        "answer parsed at the start, so broken ones count as 0. *Before and after* leaves the "
+        "broken ones out: what is gained there is accuracy and not form. *Form* is the share of "
+        "the variance of R inside groups that 'parses or not' explains, in the groups of that run.",
         "",
-        "| row | seeds | to SFT, m_tIoU | to SFT, m_vIoU | to full, m_tIoU | to full, m_vIoU | "
-        "form |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| row | seeds | broken | before, m_tIoU | before, m_vIoU | before and after, m_tIoU | "
+        "before and after, m_vIoU | form |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in names:
-        rows = [of for of in seeds.values() if {name, "full", "sft"} <= set(of)]
-        cells = [
-            "" if other == name else with_half(*_gain(rows, name, other, metric))
-            for other in ("sft", "full")
+        rows = [of[name] for of in seeds.values() if name in of]
+        gains = [
+            _gain([row[clips][metric] for row in rows])
+            for clips in ("before", "throughout")
             for metric in SHOWN
         ]
-        form = f"{np.mean([of[name]['form_share'] for of in rows]):.0%}"
-        lines.append(f"| {ROWS[name].title} | {len(rows)} | {' | '.join(cells)} | {form} |")
+        broken = f"{np.mean([row['before']['unparsed'] for row in rows]):.1f}"
+        shares = [row["form_share"] for row in rows if row["form_share"] is not None]
+        form = f"{np.mean(shares):.0%}" if shares else "-"
+        cells = [str(len(rows)), broken, *gains, form]
+        lines.append(f"| {ROWS[name].title} | {' | '.join(cells)} |")
     return lines
 
 
-def _gain(rows: list[dict], name: str, other: str, metric: str) -> tuple[float, float]:
-    """Difference of two rows in points, on the clips whose answer parsed at their start."""
-    return interval(
-        [100 * (of[name]["before"][metric] - of[other]["before"][metric]) for of in rows]
-    )
+def _gain(gains: list[float | None]) -> str:
+    """The mean gain in points with its interval; a dash where no seed has a clip to score."""
+    found = [100 * gain for gain in gains if gain is not None]
+    return with_half(*interval(found)) if found else "-"
 
 
 def _pairs(name: str, seeds: dict) -> list[tuple[dict, dict]]:

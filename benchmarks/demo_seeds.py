@@ -14,14 +14,14 @@ Run: python benchmarks/demo_seeds.py --seeds 0 1 2 [--longer 0] [--informed 0]
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from many_runs import Run, check_start, finished, options, scores, work
+from many_runs import Run, check_start, finished, interval, options, scores, with_half, work
 
 from stvgkit import demo
 from stvgkit.datasets import Sample
@@ -139,15 +139,21 @@ def gain_by_form(out: Path, samples: Sequence[Sample]) -> dict[str, float]:
     return {"broken": float(gain[broken].sum()), "parsed": float(gain[~broken].sum())}
 
 
-def form_by_length(folder: Path) -> dict[str, float]:
-    """Share of answers that keep the format in GRPO's first quarter, by the frames they name."""
-    kept = defaultdict(list)
+def form_by_length(folder: Path) -> dict[str, dict[str, int]]:
+    """Answers in GRPO's first quarter, and the broken ones, by the number of frames they name.
+
+    Those that name none, or a number that no clip has, are under `none`.
+    """
+    counts: dict[str, Counter] = {str(n): Counter() for n in range(1, STEPS + 1)}
+    counts["none"] = Counter()
     groups = read_groups(folder / "groups.jsonl")
     for group in groups[: max(1, len(groups) // 4)]:
         for text, keeps in zip(group["completions"], group["rewards"]["format"], strict=True):
-            if time := TIME.match(text):
-                kept[int(time[2]) - int(time[1]) + 1].append(keeps)
-    return {str(n): float(np.mean(kept[n])) for n in range(1, STEPS + 1) if kept[n]}
+            time = TIME.match(text)
+            length = str(int(time[2]) - int(time[1]) + 1) if time else "none"
+            of_length = counts.get(length, counts["none"])
+            of_length.update(answers=1, broken=int(not keeps))
+    return {length: dict(found) for length, found in counts.items() if found}
 
 
 def gather(out: Path) -> dict:
@@ -158,7 +164,7 @@ def gather(out: Path) -> dict:
 def read_run(folder: Path) -> dict:
     """The scores of a run; of a demo also what its answers and groups are like."""
     if folder.name in LONGER:
-        return scores(folder)
+        return scores(folder) | {"trained": train_seconds(folder)}
     metrics = json.loads((folder / "metrics.json").read_text())
     if folder.name == "fresh":
         return metrics
@@ -166,6 +172,7 @@ def read_run(folder: Path) -> dict:
     return {key: metrics[key] for key in ("rows", "novel", "parsed_before", "pass@8")} | {
         "constant_span": constant_span(test),
         "gain_by_form": gain_by_form(folder, test),
+        "trained": train_seconds(folder / "grpo"),
         "spatial_at_start": spatial_at_start(folder / "grpo"),
         "form_by_length": form_by_length(folder / "grpo"),
     }
@@ -184,9 +191,13 @@ def page(results: dict) -> str:
             " --write docs/results.md`.",
             "",
             f"`stvgkit demo` with the seeds {', '.join(seeds)}: {TESTED} test clips, protocol "
-            "*default*, mean ± standard deviation over the seeds; scores in per cent. The shipped "
-            "base model is the same for all. The seeds differ in the order of the data and in what "
-            "GRPO samples. Two runs were made at a time, one thread each.",
+            "*default*, scores in per cent. The shipped base model is the same for all. The seeds "
+            "differ in the order of the data and in what GRPO samples. Two runs were made at a "
+            "time, one thread each.",
+            "",
+            "A score is given as mean ± standard deviation over the seeds. A gain is given as mean "
+            "± half of its 95 % interval, paired by seed, with the gain of each seed. Both cover "
+            "the seeds, not the choice of the test clips.",
             "",
             *_all_clips(list(seeds.values())),
             "",
@@ -226,9 +237,7 @@ def _all_clips(seeds: list[dict]) -> list[str]:
     lines = _head(head) + [_line(names[row], found, head) for row, found in scored.items() if found]
     lines += [
         "",
-        "*SFT for as long* goes on from the SFT checkpoint for as many steps as fit into the "
-        "seconds that GRPO trained. Its learning rate begins anew.",
-        "",
+        *_equal_time(seeds),
         "## Gain of SFT + GRPO, seed by seed",
         "",
         *_head(demo.METRICS, "over"),
@@ -240,12 +249,33 @@ def _all_clips(seeds: list[dict]) -> list[str]:
     return lines
 
 
+def _equal_time(seeds: list[dict]) -> list[str]:
+    """What SFT for as long is, and how long it trained."""
+    told = []
+    for row, title in LONGER.items():
+        both = [(runs[row]["trained"], runs["demo"]["trained"]) for runs in seeds if row in runs]
+        if both:
+            spent = [f"{mine:.0f} ({grpo:.0f})" for mine, grpo in both]
+            told.append(f"- {title}: {', '.join(spent)} s.")
+    if not told:
+        return []
+    return [
+        "*SFT for as long* goes on from the SFT checkpoint for as many steps as fit into the "
+        "seconds that GRPO trained, at the pace of the first SFT. Its learning rate begins anew. "
+        "It trained for so many seconds, in brackets GRPO of the same seed:",
+        "",
+        *told,
+        "",
+    ]
+
+
 def _parsed_before(parsed: list[dict]) -> list[str]:
     head = [*demo.METRICS, "unparsed", "samples"]
     return [
         "## Clips whose answer parsed after SFT",
         "",
-        "What GRPO gains on them is accuracy, for their form was right before.",
+        "Their form was right before, so what GRPO gains on them is accuracy. The few that it "
+        "breaks count as 0; *unparsed* is how many these are.",
         "",
         *_head([*head[:-1], "clips"]),
         *(_line(ROWS[row], [rows[row] for rows in parsed], head) for row in TUNED),
@@ -254,12 +284,13 @@ def _parsed_before(parsed: list[dict]) -> list[str]:
 
 
 def _gains(name: str, pairs: Sequence[tuple[dict, dict]]) -> str:
-    """A line with the difference of two rows in points, seed by seed."""
+    """A line with the difference of two rows in points, with its interval, and seed by seed."""
     cells = []
     for metric in demo.METRICS:
         gains = [_per_cent(mine[metric], other[metric]) for mine, other in pairs]
+        found = [gain for gain in gains if gain is not None]
         each = f" ({', '.join(_mean([gain], '+.1f') for gain in gains)})" if len(gains) > 1 else ""
-        cells.append(_mean(gains, "+.1f") + each)
+        cells.append((with_half(*interval(found)) if found else "-") + each)
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -301,13 +332,15 @@ def _held_out(novel: list[dict]) -> list[str]:
 def _best_of_eight(demos: list[dict]) -> list[str]:
     """pass@8: whether a model can say more than before, or only picks better."""
     best = [_mean([100 * rows["pass@8"][row] for rows in demos], ".1f") for row in TUNED]
+    gains = [100 * (rows["pass@8"]["grpo"] - rows["pass@8"]["sft"]) for rows in demos]
+    mean, half = interval(gains)
+    apart = "" if abs(mean) > half else ", so the two are not told apart"
     return [
         "## Best of eight",
         "",
         f"To each of the first {demo.TRIED} test clips, {demo.TRIES} answers were sampled at "
         f"temperature {demo.TEMPERATURE:g}. The best of each has m_vIoU {best[0]} after SFT and "
-        f"{best[1]} after SFT + GRPO. Where the two are alike, GRPO has made good answers "
-        "likelier, and has found none that the model could not have sampled after SFT.",
+        f"{best[1]} after SFT + GRPO. The gain is {with_half(mean, half)} points{apart}.",
     ]
 
 
@@ -331,16 +364,26 @@ def _what_else(demos: list[dict]) -> list[str]:
     ]
 
 
-def _form_by_length(shares: list[dict[str, float]]) -> list[str]:
-    lengths = [str(n) for n in range(1, STEPS + 1) if any(str(n) in share for share in shares)]
-    means = [np.mean([share[n] for share in shares if n in share]) for n in lengths]
+def _form_by_length(counts: list[dict[str, dict[str, int]]]) -> list[str]:
+    """How often answers break, and which ones are most of the broken, over all seeds."""
+    lengths = [*map(str, range(1, STEPS + 1)), "none"]
+    answers, broken = (
+        np.array([sum(of.get(n, {}).get(kind, 0) for of in counts) for n in lengths])
+        for kind in ("answers", "broken")
+    )
+    shares = [f"{part:.0%}" for part in broken / np.maximum(answers, 1)]
+    of_all = [f"{part:.0%}" for part in broken / max(1, broken.sum())]
     return [
-        "Share of answers that keep the format in GRPO's first quarter, by the frames they name, "
-        "mean over the seeds:",
+        "## Which answers break",
         "",
-        f"| {' | '.join(lengths)} |",
-        "|" + " --- |" * len(lengths),
-        f"| {' | '.join(f'{mean:.0%}' for mean in means)} |",
+        f"{answers.sum():,} answers were sampled in GRPO's first quarter, over all seeds, of which "
+        f"{broken.sum():,} broke the format. By the number of frames that they name, of {STEPS}; "
+        "*none* names no time that can be read:",
+        "",
+        *_head(lengths, "frames"),
+        f"| answers | {' | '.join(map(str, answers))} |",
+        f"| of these broken | {' | '.join(shares)} |",
+        f"| share of all broken | {' | '.join(of_all)} |",
     ]
 
 

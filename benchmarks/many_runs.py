@@ -117,6 +117,8 @@ def _read(path: Path, settings: dict) -> dict:
         raise SystemExit(f"{path} is damaged ({error}): delete or mend it") from error
     if not isinstance(results, dict) or results.keys() != {*settings, "seeds"}:
         raise SystemExit(f"{path} holds no results of this benchmark: give another --json")
+    if unknown := results["seeds"].keys() - set(map(str, range(MOST_SEEDS))):
+        raise SystemExit(f"{path} holds seed {min(unknown)}; there are seeds 0 to {MOST_SEEDS - 1}")
     return results
 
 
@@ -170,12 +172,18 @@ def scores(folder: Path) -> dict:
 
 
 def finished(out: Path, read: Callable[[Path], dict] = scores) -> dict[str, dict[str, dict]]:
-    """What `read` makes of the folder of every run that is there, as `{seed: {name: metrics}}`."""
+    """What `read` makes of the folder of every run that is there, as `{seed: {name: metrics}}`.
+
+    A folder that cannot be read is named and left out, so that it does not cost the others.
+    """
     seeds: dict[str, dict] = {}
     for path in sorted(out.glob("seed*/*/metrics.json")):
         folder = path.parent
         seed = folder.parent.name.removeprefix("seed")
-        seeds.setdefault(seed, {})[folder.name] = read(folder)
+        try:
+            seeds.setdefault(seed, {})[folder.name] = read(folder)
+        except (OSError, ValueError, LookupError) as error:
+            tqdm.write(f"left out: {folder} ({error!r}); delete it, and it is made again")
     return seeds
 
 

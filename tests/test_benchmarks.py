@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from stvgkit.datasets import Sample
+from stvgkit.predictions import Prediction
+from stvgkit.tubes import Span, Tube
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.slow
@@ -15,6 +19,14 @@ pytestmark = pytest.mark.slow
 
 def scores(m_tiou, m_viou):
     return {"m_tIoU": m_tiou / 100, "m_vIoU": m_viou / 100}
+
+
+def shown_clip(name, start, end):
+    """A clip of 29 frames, of which every 4th is shown, with one box from `start` to `end`."""
+    frames = list(range(start, end + 1))
+    about = {"query": "it", "video": None, "width": 64, "height": 64, "fps": 8.0}
+    tube = Tube(frames, [[0.2, 0.2, 0.4, 0.4]] * len(frames))
+    return Sample(id=name, window=Span(0, 28), span=Span(start, end), tube=tube, **about)
 
 
 def shipped(root, name):
@@ -63,6 +75,16 @@ class TestDemoSeeds:
         cells = [cell.strip() for cell in lines[0].split("|")[2:4]]
         assert cells == ["- (-, -)", "+0.0 (-, +0.0)"]
 
+    def test_best_of_eight_says_whether_the_two_are_told_apart(self, bench, root):
+        results = shipped(root, "demo_seeds")
+        told = "so the two are not told apart."
+        assert told in bench("demo_seeds").page(results)
+        for runs in results["seeds"].values():
+            best = runs["demo"]["pass@8"]
+            best["grpo"] = best["sft"] + 0.05
+        page = bench("demo_seeds").page(results)
+        assert told not in page and "The gain is +5.0 ± 0.0 points." in page
+
     def test_what_starts_from_a_demo_waits_for_it_and_for_no_other(self, bench, tmp_path):
         stages = bench("demo_seeds").stages
         first, then = stages([0, 2], [2], [], tmp_path)
@@ -75,7 +97,8 @@ class TestDemoSeeds:
 
     def test_form_by_length_takes_the_first_quarter(self, bench, tmp_path):
         says = ["<time> 2 - 4 </time>", "<time> 2 - 4 </time>", "<time> 0 - 0 </time>", "no time"]
-        formats = [[1.0, 0.0, 1.0, 0.0]] + 3 * [[0.0] * 4]
+        says.append("<time> 4 - 2 </time>")
+        formats = [[1.0, 0.0, 1.0, 0.0, 0.0]] + 3 * [[0.0] * 5]
         groups = [
             {
                 "id": "c",
@@ -88,21 +111,16 @@ class TestDemoSeeds:
             for kept in formats
         ]
         (tmp_path / "groups.jsonl").write_text("".join(json.dumps(g) + "\n" for g in groups))
-        assert bench("demo_seeds").form_by_length(tmp_path) == {"1": 1.0, "3": 0.5}
+        assert bench("demo_seeds").form_by_length(tmp_path) == {
+            "1": {"answers": 1, "broken": 0},
+            "3": {"answers": 2, "broken": 1},
+            "none": {"answers": 2, "broken": 2},
+        }
 
     def test_the_best_constant_span_by_hand(self, bench):
         """Two clips of 8 frames, every 4th shown: frames 0 to 1, and 0 to 3."""
-        from stvgkit.datasets import Sample
-        from stvgkit.tubes import Span, Tube
-
-        def sample(number, end):
-            frames = list(range(end + 1))
-            about = {"query": "it", "video": None, "width": 64, "height": 64, "fps": 8.0}
-            tube = Tube(frames, [[0.2, 0.2, 0.4, 0.4]] * len(frames))
-            span = Span(0, end)
-            return Sample(id=str(number), window=Span(0, 28), span=span, tube=tube, **about)
-
-        found = bench("demo_seeds").constant_span([sample(1, 4), sample(2, 12)])
+        clips = [shown_clip("1", 0, 4), shown_clip("2", 0, 12)]
+        found = bench("demo_seeds").constant_span(clips)
         assert found["start"] == 0 and found["end"] in (1, 3)
         assert found["m_tIoU"] == pytest.approx((1 + 5 / 13) / 2)  # right for one of them
 
@@ -296,13 +314,16 @@ class TestAblation:
             for seed in range(3)
         }
         seeds["0"]["beta-0.02"] = scores(71, 61)
-        for rows in seeds.values():
-            for name, row in rows.items():
-                row |= {"form_share": 0.875, "before": scores(80, 66 if name == "sft" else 70)}
-        for seed, of in enumerate(seeds.values()):
-            of["l1"]["before"] = scores(81, 70 + seed)
+        for seed, rows in enumerate(seeds.values()):
+            for row in rows.values():
+                kept = {"m_tIoU": 0.02, "m_vIoU": 0.03 + 0.01 * seed, "unparsed": 0}
+                before = {"m_tIoU": -0.01, "m_vIoU": 0.0, "unparsed": seed}
+                row |= {"form_share": 0.875, "before": before, "throughout": kept}
+        seeds["0"]["l1"]["form_share"] = None  # all its groups were silent
         grpo = {"max_steps": 9, "temperature": 1.0}
-        page = bench("ablation").page({"shown": 8, "sft": {}, "grpo": grpo, "seeds": seeds})
+        about = {"clips": {"test": 12}, "shown": 8, "sft": {}, "grpo": grpo}
+        page = bench("ablation").page(about | {"seeds": seeds})
+        assert "a start of its own" not in page and "12 test clips" in page
         page, _, before = page.partition("## Clips whose answer parsed at the start")
         lines = {line.split(" | ")[0][2:]: line for line in page.splitlines() if line[:2] == "| "}
         cells = [cell.strip() for cell in lines["spatial reward: GIoU alone"].split("|")[1:-1]]
@@ -322,27 +343,54 @@ class TestAblation:
         assert "- `beta-0.02`: 1 of 3 seeds are there" in missing
         assert sum(line.startswith("- ") for line in missing) == 17
         lines = {line.split(" | ")[0][2:]: line for line in before.splitlines() if line[:2] == "| "}
-        row = "| 3 | +1.0 ± 0.0 | +5.0 ± 2.5 | +1.0 ± 0.0 | +1.0 ± 2.5 | 88% |"
+        row = "| 3 | 1.0 | -1.0 ± 0.0 | +0.0 ± 0.0 | +2.0 ± 0.0 | +4.0 ± 2.5 | 88% |"
         assert lines["spatial reward: L1 alone"].endswith(row)
-        full = "| 3 | +0.0 ± 0.0 | +4.0 ± 0.0 |  |  | 88% |"
-        assert lines["full: the paper's five rewards and credit"].endswith(full)
+        assert lines["full: the paper's five rewards and credit"].endswith(row)
+        for of in seeds.values():
+            of["sft-no-think"] = scores(66, 52.5)
+        page = bench("ablation").page(about | {"seeds": seeds})
+        assert "differs from the other by +2.5 ± 0.0 points of m_vIoU" in page
+
+    def test_gains_on_clips_that_parsed_before_and_after(self, bench, tmp_path, monkeypatch):
+        """Four clips: right before and after, broken since, mended since, and half right since."""
+        ablation = bench("ablation")
+        sample, whole = shown_clip("0", 0, 8), Prediction(shown_clip("0", 0, 8).tube)
+        half, broken = Prediction(shown_clip("0", 0, 3).tube), Prediction(None)
+        samples = [replace(sample, id=str(k)) for k in range(4)]
+        told = {
+            "sft": dict(zip("0123", (whole, whole, broken, half), strict=True)),
+            "full": dict(zip("0123", (whole, broken, whole, whole), strict=True)),
+        }
+        monkeypatch.setattr(ablation, "read_completions", lambda path: told[path.parent.name])
+        monkeypatch.setattr(ablation, "scores", lambda folder: {})
+        row = ablation.read_run(samples, tmp_path / "full")
+        lost, won = -1 / 3, (1 - 4 / 9) / 3  # of three clips; 4 of 9 frames were right before
+        assert row["before"]["m_tIoU"] == pytest.approx(lost + won)
+        assert row["before"]["unparsed"] == 1 and row["before"]["samples"] == 3
+        assert row["throughout"]["m_tIoU"] == pytest.approx((1 - 4 / 9) / 2)
+        assert row["throughout"]["unparsed"] == 0 and "form_share" not in row
+        told["sft"] = dict.fromkeys("0123", broken)
+        assert ablation.read_run(samples, tmp_path / "full")["before"]["m_vIoU"] is None
+
+    def test_form_share_by_hand(self, bench):
+        def group(total, kept):
+            return {"total": total, "rewards": {"format": kept}}
+
+        share = bench("ablation").form_share
+        assert share([group([0.0, 0.0, 2.0, 4.0], [0, 0, 1, 1])]) == pytest.approx(9 / 11)
+        assert share([group([3.0, 3.0], [1, 1]), group([0.0, 0.0], [0, 0])]) is None
 
 
 class TestNoisyAnnotators:
     @pytest.fixture(scope="class")
     def samples(self):
         """Clips whose gold spans begin and end at the window's edge, or leave room."""
-        from stvgkit.datasets import Sample
-        from stvgkit.tubes import Span, Tube
 
         def sample(number, start, end):
-            frames = list(range(start, end + 1))
-            boxes = [[0.5, 0.5, 0.7, 0.9]] * len(frames)
+            clip = shown_clip(str(number), start, end)
+            boxes = [[0.5, 0.5, 0.7, 0.9]] * len(clip.tube.frames)
             boxes[0], boxes[-1] = [0.0, 0.0, 0.2, 0.4], [0.8, 0.6, 1.0, 1.0]
-            about = {"query": "it", "video": None, "width": 64, "height": 64, "fps": 8.0}
-            span = Span(start, end)
-            tube = Tube(frames, boxes)
-            return Sample(id=str(number), window=Span(0, 28), span=span, tube=tube, **about)
+            return replace(clip, tube=Tube(clip.tube.frames, boxes))
 
         spans = [(0, 28), (4, 8), (12, 24), (0, 4), (20, 28)] * 60
         return [sample(number, *span) for number, span in enumerate(spans)]
@@ -443,12 +491,13 @@ class TestImitation:
         assert results["seeds"]["1"]["exact-grpo-64"]["m_vIoU"] == 0.58
         assert results["seeds"]["0"]["noisy-sft-64"]["cpu"] == 8.5
         page = imitation.page(json.loads(json.dumps(results)))
-        difference = "+5.5 ± 6.4"  # of 5 and 6
-        assert f"| 64 | 2 | 41.0 | 51.0 | 56.5 | {difference} | Not told apart. |" in page
-        assert "| 64 | 1 | 40.0 | 50.0 | 55.0 | +5.0 | One seed says nothing yet. |" in page
+        differences = "+15.5 ± 6.4 | +5.5 ± 6.4"  # of 15 and 16, and of 5 and 6
+        assert f"| 64 | 2 | 41.0 | 51.0 | 56.5 | {differences} | Not told apart. |" in page
+        one = "| 64 | 1 | 40.0 | 50.0 | 55.0 | +15.0 | +5.0 | One seed says nothing yet. |"
+        assert one in page
         missing = page.partition("Still to be run:\n\n")[2].splitlines()
         assert len(missing) == 10 and missing[0] == "- `exact` 64: 2 of 3 seeds are there"
         assert missing[-1] == "- `noisy` 1,344: 0 of 3 seeds are there"
         from stvgkit.viewing.plots import imitation_lines
 
-        assert imitation_lines(results).data[4].y == (0.565,)
+        assert imitation_lines(results).data[4].y == pytest.approx((56.5,))

@@ -206,12 +206,12 @@ def imitation_lines(results: Mapping[str, Any], metric: str = "m_vIoU") -> go.Fi
 
     `results` is what `benchmarks/imitation.py` writes: `{"seeds": {seed: {name: metrics}}}`, a run
     being named `{annotators}-{part}-{number}`. Each kind of annotator has a panel. Points are means
-    over the seeds that have made start, SFT and GRPO of this number, error bars one standard
-    deviation. Raises `InputError` where there is no run to draw, or something else.
+    in per cent over the seeds that have made start, SFT and GRPO of this number, error bars one
+    standard deviation. Raises `InputError` where there is no run to draw, or something else.
 
     >>> runs = {f"exact-{part}-64": {"m_vIoU": 0.5} for part in ("start", "sft", "grpo")}
     >>> [(line.name, line.y) for line in imitation_lines({"seeds": {"0": runs}}).data]
-    [('start', (0.5,)), ('SFT goes on', (0.5,)), ('GRPO', (0.5,))]
+    [('start', (50.0,)), ('SFT goes on', (50.0,)), ('GRPO', (50.0,))]
     """
     from plotly.subplots import make_subplots
 
@@ -225,7 +225,7 @@ def imitation_lines(results: Mapping[str, Any], metric: str = "m_vIoU") -> go.Fi
     for i, title in enumerate(("start", "SFT goes on", "GRPO")):
         for place, annotators in enumerate(panels):
             drawn = [n for n in numbers if (annotators, n) in cells]
-            scores = [[seed[i] for seed in cells[annotators, n]] for n in drawn]
+            scores = [[100 * seed[i] for seed in cells[annotators, n]] for n in drawn]
             spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for values in scores]
             figure.add_scatter(
                 x=drawn,
@@ -240,7 +240,7 @@ def imitation_lines(results: Mapping[str, Any], metric: str = "m_vIoU") -> go.Fi
                 col=place + 1,
             )
     figure.update_xaxes(type="log", tickvals=numbers, title_text="clips with answers")
-    figure.update_yaxes(title_text=metric, col=1)
+    figure.update_yaxes(title_text=f"{metric}, per cent", col=1)
     return _styled(figure)
 
 
