@@ -33,8 +33,11 @@ the answers of the group that have this time, or a box at this frame in this lis
 
 A time is judged in an answer that breaks later too, and so are the boxes before the break. A box
 at a frame without gold has no term. One outside the stated time, or at a frame that was named
-before, is judged as well; R leaves it out, and R_c blames it. "whole" is the paper's; the others
-are ours.
+before, is judged as well; R leaves it out, and R_c blames it.
+
+"whole" is the paper's; the others are ours. "parts" and "boxes" do not follow the gradient of R: a
+token is not paid for what it leads to, as a time is for the boxes behind it. They give that up for
+less noise. What each gains is in docs/ablation.md.
 """
 
 from __future__ import annotations

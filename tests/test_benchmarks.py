@@ -48,6 +48,45 @@ class TestDemoSeeds:
         rows = table.splitlines()[2:]
         assert len(rows) == 5 and "\n".join(rows) in readme
 
+    def test_texts_quote_the_shipped_scores(self, root):
+        """The figures of README's and lesson 06's sentences, reckoned anew."""
+        demos = [runs["demo"] for runs in shipped(root, "demo_seeds")["seeds"].values()]
+        fresh = [runs["fresh"] for runs in shipped(root, "demo_seeds")["seeds"].values()]
+        readme, lesson = (
+            " ".join((root / name).read_text().replace("\n# ", "\n").replace("**", "").split())
+            for name in ("README.md", "notebooks/py/06_grpo_with_trl.py")
+        )
+
+        def gains(runs, clips, metric):
+            rows = [of[clips] for of in runs]
+            return [100 * (row["grpo"][metric] - row["sft"][metric]) for row in rows]
+
+        both = [
+            tuple(np.mean(gains(runs, clips, metric)) for metric in ("m_vIoU", "m_tIoU"))
+            for runs, clips in (
+                (demos, "rows"), (fresh, "rows"), (demos, "parsed_before"),
+                (fresh, "parsed_before"), (demos, "novel"),
+            )
+        ]  # fmt: skip
+        old, new = (gains(runs, "rows", "m_vIoU") for runs in (demos, fresh))
+        for said in (
+            f"it gains {both[0][0]:.1f} points of m_vIoU in the mean, between {min(old):.1f} and "
+            f"{max(old):.1f} in the five seeds, and {both[0][1]:.1f} points of m_tIoU",
+            f"gain {both[1][0]:.1f} points of m_vIoU (between {min(new):.1f} and {max(new):.1f}) "
+            f"and {both[1][1]:.1f} of m_tIoU",
+            f"gain {both[4][0]:.1f} points of m_vIoU",
+            f"GRPO gains {both[2][0]:.1f} points of m_vIoU and {both[2][1]:.1f} of m_tIoU in the "
+            f"mean, and {both[3][0]:.1f} and {both[3][1]:.1f} on the fresh clips",
+        ):
+            assert said in readme
+        for said in (
+            f"m_vIoU rises by {both[0][0]:.1f} points in the mean of five seeds, and by "
+            f"{both[1][0]:.1f} on the fresh clips",
+            f"m_vIoU rises by {both[2][0]:.1f} points, and by {both[3][0]:.1f} on the fresh clips. "
+            f"m_tIoU rises by {both[2][1]:.1f} and by {both[3][1]:.1f}",
+        ):
+            assert said in lesson
+
     def test_gains_by_form_add_up(self, root):
         for runs in shipped(root, "demo_seeds")["seeds"].values():
             rows, parts = runs["demo"]["rows"], runs["demo"]["gain_by_form"]
@@ -232,6 +271,18 @@ many_runs.work(
         other = call(here, "--seeds", "0", "--steps", "9")
         assert other.returncode == 1 and "here holds another run: steps is 5" in other.stderr
 
+    def test_a_folder_that_cannot_be_read_does_not_cost_the_others(self, call, tmp_path):
+        out, found = tmp_path / "out", tmp_path / "found.json"
+        assert call(out, "--seeds", "0").returncode == 0
+        (out / "seed0" / "first" / "metrics.json").write_text("{")
+        done = call(out, "--seeds", "1", "--json", str(found))
+        assert done.returncode == 0 and f"left out: {out / 'seed0' / 'first'} (" in done.stdout
+        seeds = json.loads(found.read_text())["seeds"]
+        assert {seed: set(rows) for seed, rows in seeds.items()} == {
+            "0": {"second"},
+            "1": {"first", "second"},
+        }
+
     @pytest.mark.parametrize(
         ("text", "said"),
         [
@@ -239,6 +290,7 @@ many_runs.work(
             ("", "is damaged (Expecting value"),
             ("[]", "holds no results of this benchmark"),
             ('{"shown": 8, "seeds": {}}', "holds no results of this benchmark"),
+            ('{"steps": 5, "seeds": {"9": {}}}', "holds seed 9; there are seeds 0 to 4"),
         ],
     )
     def test_a_file_that_holds_no_scores_is_refused_and_kept(self, call, tmp_path, text, said):

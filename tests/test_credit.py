@@ -9,7 +9,7 @@ from stvgkit import Answer, CoordinateSpace, Span, Tube, format_answer, score_an
 from stvgkit.credit import CREDITS, PARTS, Payment, Scoring, pay_group
 from stvgkit.errors import InputError
 from stvgkit.grammar import part_ends
-from stvgkit.rewards import REWARD_WEIGHTS, spatial_rewards
+from stvgkit.rewards import spatial_rewards
 
 SPACE = CoordinateSpace.relative(100)
 GOLD = Tube([2, 3, 4], [[0.2, 0.2, 0.6, 0.6]] * 3)
@@ -324,4 +324,4 @@ def test_dividing_by_the_deviation_moves_to_go_away_from_whole(seed):
 
 
 def test_weights_are_the_papers():
-    assert list(Scoring().weights) == REWARD_WEIGHTS
+    assert list(Scoring().weights) == [1, 1, 1, 1, 0.5]  # λ_k = 0.5

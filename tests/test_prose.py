@@ -18,16 +18,16 @@ PAGES = sorted(
 )  # fmt: skip
 LESSONS = [lesson.name for lesson in build.LESSONS]
 
-TERMS = """ablation; adapter; advantage; answer; base model; baseline; benchmark; bf16; bootstrap;
-box; box chain of thought; chat template; checkpoint; clip; completion; consistency;
-coordinate space; DAPO; declarative; demonstration; distractor; Dr. GRPO; error kind;
-final boxes; GIoU; gold; gradient; group; GRPO; gt_vIoU; HC-STVG; hull; imitation;
-interpolation; interrogative; IoU; k3; KL divergence; L1 distance; label; learning rate;
-log-probability; look-alike; LoRA; loss; m_tIoU; m_vIoU; multimodal language model;
-oracle; policy; prompt; protocol; query; ratio; reference model; reward; RFT; rollout;
-row; sample; SFT; shapes; shown frame; silent group; smoke mode; span; spatio-temporal
-video grounding (STVG); standard deviation; temperature; think boxes; think reward;
-tIoU; token; TRL; tube; unparsed; VidSTG; vIoU; visual token; VUE-STG; zero-shot"""
+TERMS = """ablation; adapter; advantage; answer; base model; baseline; benchmark; best of eight;
+bf16; bootstrap; box; box chain of thought; chat template; checkpoint; clip; completion;
+consistency; coordinate space; credit; DAPO; declarative; demonstration; distractor; Dr. GRPO; error
+kind; final boxes; GIoU; gold; gradient; group; GRPO; gt_vIoU; HC-STVG; hull; imitation;
+interpolation; interrogative; interval; IoU; k3; KL divergence; L1 distance; label; learning rate;
+log-probability; look-alike; LoRA; loss; m_tIoU; m_vIoU; multimodal language model; oracle; policy;
+prompt; protocol; query; ratio; reference model; reward; RFT; rollout; row; sample; SFT; shapes;
+shown frame; silent group; smoke mode; span; spatio-temporal video grounding (STVG); standard
+deviation; temperature; think boxes; think reward; tIoU; token; TRL; tube; unparsed; VidSTG; vIoU;
+visual token; VUE-STG; zero-shot"""
 
 
 def sentences(markdown: str) -> list[str]:
