@@ -23,6 +23,7 @@ from many_runs import (
     Run,
     check_start,
     finished,
+    gained,
     interval,
     options,
     scores,
@@ -32,7 +33,7 @@ from many_runs import (
 
 from stvgkit import demo
 from stvgkit.datasets import Sample, data_samples
-from stvgkit.predictions import read_completions
+from stvgkit.predictions import Prediction, read_completions
 from stvgkit.scoring import score_samples
 from stvgkit.viewing.widgets.group_inspector import read_groups
 
@@ -156,37 +157,44 @@ def gather(out: Path) -> dict:
 
 
 def read_run(test: Sequence[Sample], folder: Path) -> dict:
-    """The scores of a run, and how it differs from its start on two sets of clips.
+    """The scores of a run, and how it differs from its start, and from `full`, in accuracy alone.
 
-    `before` are those whose answer parsed at the start, with the `unparsed` ones that broke since.
-    `throughout` are those whose answer parsed at the start and after the run. `form_share` is how
-    much of the rewards' variance inside groups is explained by whether an answer parses.
+    `over` has the differences, `broken` is how many answers parsed at the start and do not after
+    the run. `form_share` is how much of the rewards' variance inside groups is explained by whether
+    an answer parses.
     """
+
+    def read(name: str) -> dict[str, Prediction]:
+        return read_completions(folder.with_name(name) / "predictions.jsonl")
+
+    row = scores(folder)
     start = start_of(folder.name)
-    told = {
-        name: read_completions(folder.with_name(name) / "predictions.jsonl")
-        for name in (start, folder.name)
-    }
-    before = [sample for sample in test if told[start][sample.id].tube is not None]
-    throughout = [sample for sample in before if told[folder.name][sample.id].tube is not None]
-    row = scores(folder) | {
-        "before": gain(before, told[start], told[folder.name]),
-        "throughout": gain(throughout, told[start], told[folder.name]),
-    }
+    if folder.name == start:
+        return row
+    mine, before = read(folder.name), read(start)
+    row["broken"] = sum(
+        told.tube is not None and mine[name].tube is None for name, told in before.items()
+    )
+    row["over"] = {"start": difference(test, mine, before)}
+    if folder.name != "full" and (folder.with_name("full") / "metrics.json").exists():
+        row["over"]["full"] = difference(test, mine, read("full"), before)
     groups = folder / "groups.jsonl"
-    return row | ({"form_share": form_share(read_groups(groups))} if groups.exists() else {})
+    return row | {"form_share": form_share(read_groups(groups)) if groups.exists() else None}
 
 
-def gain(samples: Sequence[Sample], before: dict, after: dict) -> dict:
-    """What a run gains over its start on these clips, and how many answers it broke.
+def difference(test: Sequence[Sample], mine: dict, other: dict, *others: dict) -> dict:
+    """`mine` less `other` on the clips whose answers parse in all of these runs.
 
-    A gain is None where there is no clip.
+    None where there is no such clip.
     """
-    start, end = (score_samples(samples, told) for told in (before, after))
-    gained = {
-        metric: end.metrics[metric] - start.metrics[metric] if samples else None for metric in SHOWN
-    }
-    return gained | {"unparsed": end.unparsed, "samples": end.samples}
+    kept = [
+        sample
+        for sample in test
+        if all(told[sample.id].tube is not None for told in (mine, other, *others))
+    ]
+    ours, theirs = (score_samples(kept, told).metrics for told in (mine, other))
+    found = {metric: ours[metric] - theirs[metric] if kept else None for metric in SHOWN}
+    return found | {"samples": len(kept)}
 
 
 def form_share(groups: list) -> float | None:
@@ -241,7 +249,7 @@ def page(results: dict) -> str:
             *(_line(ROWS[name], _pairs(name, seeds), paper) for name in run),
             *_not_run(seeds),
             "",
-            *_parsed_before(run, seeds),
+            *_accuracy(run, seeds),
             "",
         ]
     )
@@ -256,7 +264,7 @@ def _own_start(seeds: dict) -> str:
     return (
         " *Without think boxes* starts from an SFT of its own, which never saw think boxes. Before "
         f"any GRPO this start differs from the other by {with_half(*lead)} points of m_vIoU, so "
-        "what the row differs from *full* is not GRPO's doing alone."
+        "not all of the row's difference to *full* comes from GRPO."
     )
 
 
@@ -277,40 +285,35 @@ def _not_run(seeds: dict) -> list[str]:
     return ["", "Still to be run:", "", *missing] if missing else []
 
 
-def _parsed_before(names: list[str], seeds: dict) -> list[str]:
-    """What each row gains over its start where the start's answer parsed."""
+def _accuracy(names: list[str], seeds: dict) -> list[str]:
+    """What each row gains over its start, and over `full`, where the form plays no part."""
     lines = [
-        "## Clips whose answer parsed at the start",
+        "## Clips whose answer parses before and after",
         "",
-        "What each row gains over its own start. Some answers that parsed at the start break after "
-        "GRPO; *broken* counts them, as a mean over the seeds. *Before* takes all clips whose "
-        "answer parsed at the start, so broken ones count as 0. *Before and after* leaves the "
-        "broken ones out: what is gained there is accuracy and not form. *Form* is the share of "
-        "the variance of R inside groups that 'parses or not' explains, in the groups of that run.",
+        "What is gained here is accuracy and not form. *To the start* takes the clips whose answer "
+        "parses at the row's own start and after the row. *To full* takes those that parse after "
+        "*full* as well. So a row leaves out the clips that it broke itself, and one that breaks "
+        "many is judged on fewer; *broken* counts them, as a mean over the seeds. *Form* is the "
+        "share of the variance of R inside groups that 'parses or not' explains, in the groups of "
+        "that run.",
         "",
-        "| row | seeds | broken | before, m_tIoU | before, m_vIoU | before and after, m_tIoU | "
-        "before and after, m_vIoU | form |",
+        "| row | seeds | broken | to the start, m_tIoU | to the start, m_vIoU | to full, m_tIoU | "
+        "to full, m_vIoU | form |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in names:
-        rows = [of[name] for of in seeds.values() if name in of]
+        rows = [of[name] for of in seeds.values() if {name, "full"} <= set(of)]
         gains = [
-            _gain([row[clips][metric] for row in rows])
-            for clips in ("before", "throughout")
+            "" if name == other else gained([row["over"][other][metric] for row in rows])
+            for other in ("start", "full")
             for metric in SHOWN
         ]
-        broken = f"{np.mean([row['before']['unparsed'] for row in rows]):.1f}"
+        broken = f"{np.mean([row['broken'] for row in rows]):.1f}"
         shares = [row["form_share"] for row in rows if row["form_share"] is not None]
         form = f"{np.mean(shares):.0%}" if shares else "-"
         cells = [str(len(rows)), broken, *gains, form]
         lines.append(f"| {ROWS[name].title} | {' | '.join(cells)} |")
     return lines
-
-
-def _gain(gains: list[float | None]) -> str:
-    """The mean gain in points with its interval; a dash where no seed has a clip to score."""
-    found = [100 * gain for gain in gains if gain is not None]
-    return with_half(*interval(found)) if found else "-"
 
 
 def _pairs(name: str, seeds: dict) -> list[tuple[dict, dict]]:

@@ -5,7 +5,7 @@ and the same SFT continued from its checkpoint for as many steps as fit into the
 trained, with the answers that it was shown before ("SFT for as long", the baseline; `--longer`
 names its seeds where not all are wanted). `--informed` names the seeds of SFT that goes on for as
 long and is shown the answers to GRPO's clips as well. The page has every row's mean and standard
-deviation over the seeds, the gains seed by seed, and seconds.
+deviation over the seeds, the gains seed by seed with their 95 % intervals, and seconds.
 
 Run: python benchmarks/demo_seeds.py --seeds 0 1 2 [--longer 0] [--informed 0]
          [--json data_samples/logs/demo_seeds.json] [--write docs/results.md]
@@ -13,7 +13,6 @@ Run: python benchmarks/demo_seeds.py --seeds 0 1 2 [--longer 0] [--informed 0]
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import asdict
@@ -21,12 +20,23 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from many_runs import Run, check_start, finished, interval, options, scores, with_half, work
+from many_runs import (
+    Run,
+    check_start,
+    finished,
+    gained,
+    interval,
+    options,
+    scores,
+    with_half,
+    work,
+)
 
 from stvgkit import demo
 from stvgkit.datasets import Sample
 from stvgkit.datasets.shapes import STEPS, STRIDE
 from stvgkit.files import write_json
+from stvgkit.grammar import time_numbers
 from stvgkit.predictions import read_completions
 from stvgkit.scoring import sample_scores
 from stvgkit.training.models import load
@@ -43,7 +53,6 @@ TUNED = ("sft", "grpo")
 BUDGET = demo.FULL
 TESTED = BUDGET.clips["test"]
 CLIPS = {"test": 2 * TESTED}  # the second half is fresh: no choice has seen it
-TIME = re.compile(r"\s*<time>\s*(\d+)\s*-\s*(\d+)\s*</time>")
 
 
 def stages(
@@ -142,15 +151,15 @@ def gain_by_form(out: Path, samples: Sequence[Sample]) -> dict[str, float]:
 def form_by_length(folder: Path) -> dict[str, dict[str, int]]:
     """Answers in GRPO's first quarter, and the broken ones, by the number of frames they name.
 
-    Those that name none, or a number that no clip has, are under `none`.
+    Those that name no time, or one of no possible length, are under `none`.
     """
     counts: dict[str, Counter] = {str(n): Counter() for n in range(1, STEPS + 1)}
     counts["none"] = Counter()
     groups = read_groups(folder / "groups.jsonl")
     for group in groups[: max(1, len(groups) // 4)]:
         for text, keeps in zip(group["completions"], group["rewards"]["format"], strict=True):
-            time = TIME.match(text)
-            length = str(int(time[2]) - int(time[1]) + 1) if time else "none"
+            time = [int(text[slice(*place)]) for place in time_numbers(text)]
+            length = str(time[1] - time[0] + 1) if time else "none"
             of_length = counts.get(length, counts["none"])
             of_length.update(answers=1, broken=int(not keeps))
     return {length: dict(found) for length, found in counts.items() if found}
@@ -181,6 +190,8 @@ def read_run(folder: Path) -> dict:
 def page(results: dict) -> str:
     """What was measured, as Markdown."""
     seeds = {seed: runs for seed, runs in results["seeds"].items() if "demo" in runs}
+    if not seeds:
+        raise SystemExit("no demo is done yet: give --seeds")
     demos = [runs["demo"] for runs in seeds.values()]
     fresh = [runs["fresh"] for runs in seeds.values() if "fresh" in runs]
     return "\n".join(
@@ -262,7 +273,7 @@ def _equal_time(seeds: list[dict]) -> list[str]:
     return [
         "*SFT for as long* goes on from the SFT checkpoint for as many steps as fit into the "
         "seconds that GRPO trained, at the pace of the first SFT. Its learning rate begins anew. "
-        "It trained for so many seconds, in brackets GRPO of the same seed:",
+        "Seconds of training of each seed, with GRPO's in brackets:",
         "",
         *told,
         "",
@@ -287,10 +298,9 @@ def _gains(name: str, pairs: Sequence[tuple[dict, dict]]) -> str:
     """A line with the difference of two rows in points, with its interval, and seed by seed."""
     cells = []
     for metric in demo.METRICS:
-        gains = [_per_cent(mine[metric], other[metric]) for mine, other in pairs]
-        found = [gain for gain in gains if gain is not None]
-        each = f" ({', '.join(_mean([gain], '+.1f') for gain in gains)})" if len(gains) > 1 else ""
-        cells.append((with_half(*interval(found)) if found else "-") + each)
+        gains = [_less(mine[metric], other[metric]) for mine, other in pairs]
+        each = f" ({', '.join(gained([gain]) for gain in gains)})" if len(gains) > 1 else ""
+        cells.append(gained(gains) + each)
     return f"| {name} | {' | '.join(cells)} |"
 
 
@@ -332,15 +342,18 @@ def _held_out(novel: list[dict]) -> list[str]:
 def _best_of_eight(demos: list[dict]) -> list[str]:
     """pass@8: whether a model can say more than before, or only picks better."""
     best = [_mean([100 * rows["pass@8"][row] for rows in demos], ".1f") for row in TUNED]
-    gains = [100 * (rows["pass@8"]["grpo"] - rows["pass@8"]["sft"]) for rows in demos]
-    mean, half = interval(gains)
-    apart = "" if abs(mean) > half else ", so the two are not told apart"
+    mean, half = interval([100 * (of["pass@8"]["grpo"] - of["pass@8"]["sft"]) for of in demos])
+    said = f"The gain is {with_half(mean, half)} points"
+    if not np.isfinite(half):
+        said += ", and one seed says nothing yet"
+    elif abs(mean) <= half:
+        said += ", so the two are not told apart"
     return [
         "## Best of eight",
         "",
         f"To each of the first {demo.TRIED} test clips, {demo.TRIES} answers were sampled at "
         f"temperature {demo.TEMPERATURE:g}. The best of each has m_vIoU {best[0]} after SFT and "
-        f"{best[1]} after SFT + GRPO. The gain is {with_half(mean, half)} points{apart}.",
+        f"{best[1]} after SFT + GRPO. {said}.",
     ]
 
 
@@ -378,7 +391,7 @@ def _form_by_length(counts: list[dict[str, dict[str, int]]]) -> list[str]:
         "",
         f"{answers.sum():,} answers were sampled in GRPO's first quarter, over all seeds, of which "
         f"{broken.sum():,} broke the format. By the number of frames that they name, of {STEPS}; "
-        "*none* names no time that can be read:",
+        "*none* names no time, or one of no possible length:",
         "",
         *_head(lengths, "frames"),
         f"| answers | {' | '.join(map(str, answers))} |",
@@ -395,24 +408,24 @@ def _line(name: str, rows: list[dict], head: Sequence[str]) -> str:
     cells = []
     for key in head:
         if key in demo.METRICS:
-            cells.append(_mean([_per_cent(row[key]) for row in rows], ".1f"))
+            found = [row[key] for row in rows if row[key] is not None]
+            cells.append(_mean([100 * score for score in found], ".1f"))
         else:
             cells.append(_mean([row[key] for row in rows], ".0f"))
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _per_cent(score: float | None, less: float | None = 0.0) -> float | None:
-    """A score, or the difference of two; None where there was no clip to score."""
-    return None if score is None or less is None else 100 * (score - less)
+def _less(mine: float | None, other: float | None) -> float | None:
+    """The difference of two scores; None where there was no clip to score."""
+    return None if mine is None or other is None else mine - other
 
 
-def _mean(values: Sequence[float | None], form: str) -> str:
+def _mean(values: Sequence[float], form: str) -> str:
     """Mean ± standard deviation; one value has no deviation, and no value is a dash."""
-    found = [value for value in values if value is not None]
-    if not found:
+    if not values:
         return "-"
-    mean = format(np.mean(found), form)
-    return mean if len(found) == 1 else f"{mean} ± {np.std(found, ddof=1):{form.lstrip('+')}}"
+    mean = format(np.mean(values), form)
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):{form}}"
 
 
 def main() -> None:

@@ -115,7 +115,8 @@ def _read(path: Path, settings: dict) -> dict:
         results = json.loads(path.read_text())
     except ValueError as error:
         raise SystemExit(f"{path} is damaged ({error}): delete or mend it") from error
-    if not isinstance(results, dict) or results.keys() != {*settings, "seeds"}:
+    named = isinstance(results, dict) and results.keys() == {*settings, "seeds"}
+    if not named or not isinstance(results["seeds"], dict):
         raise SystemExit(f"{path} holds no results of this benchmark: give another --json")
     if unknown := results["seeds"].keys() - set(map(str, range(MOST_SEEDS))):
         raise SystemExit(f"{path} holds seed {min(unknown)}; there are seeds 0 to {MOST_SEEDS - 1}")
@@ -181,9 +182,11 @@ def finished(out: Path, read: Callable[[Path], dict] = scores) -> dict[str, dict
         folder = path.parent
         seed = folder.parent.name.removeprefix("seed")
         try:
-            seeds.setdefault(seed, {})[folder.name] = read(folder)
-        except (OSError, ValueError, LookupError) as error:
-            tqdm.write(f"left out: {folder} ({error!r}); delete it, and it is made again")
+            row = read(folder)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            tqdm.write(f"left out: {folder}, which cannot be read ({error!r})")
+        else:
+            seeds.setdefault(seed, {})[folder.name] = row
     return seeds
 
 
@@ -206,3 +209,13 @@ def with_half(mean: float, half: float) -> str:
     ('+1.2 ± 0.5', '-2.0')
     """
     return f"{mean:+.1f}" + (f" ± {half:.1f}" if np.isfinite(half) else "")
+
+
+def gained(differences: Sequence[float | None]) -> str:
+    """The mean of differences in points, with half of its interval; None where nothing was scored.
+
+    >>> gained([0.01, 0.02, None, 0.03]), gained([None])
+    ('+2.0 ± 2.5', '-')
+    """
+    found = [100 * value for value in differences if value is not None]
+    return with_half(*interval(found)) if found else "-"

@@ -36,8 +36,8 @@ at a frame without gold has no term. One outside the stated time, or at a frame 
 before, is judged as well; R leaves it out, and R_c blames it.
 
 "whole" is the paper's; the others are ours. "parts" and "boxes" do not follow the gradient of R: a
-token is not paid for what it leads to, as a time is for the boxes behind it. They give that up for
-less noise. What each gains is in docs/ablation.md.
+time is not paid for how good the boxes behind it are. They give that up in the hope of less noise.
+What each gains is in docs/ablation.md.
 """
 
 from __future__ import annotations

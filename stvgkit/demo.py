@@ -197,18 +197,16 @@ def best_answers(folder: Path, samples: Sequence[Sample]) -> dict:
     return json.loads(path.read_text())
 
 
-def parsed_before(
-    out: Path, samples: Sequence[Sample], steps: Sequence[str] = ("sft", "grpo")
-) -> dict:
-    """Scores after each step on the clips whose answer parses after the first of them.
+def parsed_before(out: Path, samples: Sequence[Sample]) -> dict:
+    """Scores after SFT and after GRPO on the clips whose answer parses after SFT.
 
-    What a later step gains there is accuracy and not form.
+    Their form was right before. The answers that GRPO breaks count as 0; `unparsed` counts them.
     """
-    told = {step: read_completions(out / step / "predictions.jsonl") for step in steps}
-    samples = [sample for sample in samples if told[steps[0]][sample.id].tube is not None]
+    told = {step: read_completions(out / step / "predictions.jsonl") for step in ("sft", "grpo")}
+    samples = [sample for sample in samples if told["sft"][sample.id].tube is not None]
     rows = {}
-    for step in steps:
-        report = score_samples(samples, told[step])
+    for step, answers in told.items():
+        report = score_samples(samples, answers)
         rows[step] = {name: report.metrics[name] for name in METRICS}
         rows[step] |= {"unparsed": report.unparsed, "samples": report.samples}
     return rows

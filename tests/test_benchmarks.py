@@ -123,6 +123,18 @@ class TestDemoSeeds:
             best["grpo"] = best["sft"] + 0.05
         page = bench("demo_seeds").page(results)
         assert told not in page and "The gain is +5.0 ± 0.0 points." in page
+        results["seeds"] = {"0": results["seeds"]["0"]}
+        assert "The gain is +5.0 points, and one seed says" in bench("demo_seeds").page(results)
+
+    def test_without_a_longer_run_or_a_demo(self, bench, root):
+        results = shipped(root, "demo_seeds")
+        for runs in results["seeds"].values():
+            runs.pop("longer", None)
+            runs.pop("informed", None)
+        page = bench("demo_seeds").page(results)
+        assert "SFT for as long" not in page and "## Gain of SFT + GRPO" in page
+        with pytest.raises(SystemExit, match="no demo is done yet"):
+            bench("demo_seeds").page(results | {"seeds": {"0": {}}})
 
     def test_what_starts_from_a_demo_waits_for_it_and_for_no_other(self, bench, tmp_path):
         stages = bench("demo_seeds").stages
@@ -275,13 +287,13 @@ many_runs.work(
         out, found = tmp_path / "out", tmp_path / "found.json"
         assert call(out, "--seeds", "0").returncode == 0
         (out / "seed0" / "first" / "metrics.json").write_text("{")
+        (out / "seed0" / "second" / "metrics.json").write_text("[]")
         done = call(out, "--seeds", "1", "--json", str(found))
-        assert done.returncode == 0 and f"left out: {out / 'seed0' / 'first'} (" in done.stdout
+        assert done.returncode == 0
+        for name in ("first", "second"):
+            assert f"left out: {out / 'seed0' / name}, which cannot be read (" in done.stdout
         seeds = json.loads(found.read_text())["seeds"]
-        assert {seed: set(rows) for seed, rows in seeds.items()} == {
-            "0": {"second"},
-            "1": {"first", "second"},
-        }
+        assert {seed: set(rows) for seed, rows in seeds.items()} == {"1": {"first", "second"}}
 
     @pytest.mark.parametrize(
         ("text", "said"),
@@ -290,6 +302,7 @@ many_runs.work(
             ("", "is damaged (Expecting value"),
             ("[]", "holds no results of this benchmark"),
             ('{"shown": 8, "seeds": {}}', "holds no results of this benchmark"),
+            ('{"steps": 5, "seeds": []}', "holds no results of this benchmark"),
             ('{"steps": 5, "seeds": {"9": {}}}', "holds seed 9; there are seeds 0 to 4"),
         ],
     )
@@ -368,15 +381,15 @@ class TestAblation:
         seeds["0"]["beta-0.02"] = scores(71, 61)
         for seed, rows in enumerate(seeds.values()):
             for row in rows.values():
-                kept = {"m_tIoU": 0.02, "m_vIoU": 0.03 + 0.01 * seed, "unparsed": 0}
-                before = {"m_tIoU": -0.01, "m_vIoU": 0.0, "unparsed": seed}
-                row |= {"form_share": 0.875, "before": before, "throughout": kept}
+                over = {"start": {"m_tIoU": 0.02, "m_vIoU": 0.03 + 0.01 * seed}}
+                over["full"] = {"m_tIoU": -0.01, "m_vIoU": None}
+                row |= {"form_share": 0.875, "broken": seed, "over": over}
         seeds["0"]["l1"]["form_share"] = None  # all its groups were silent
         grpo = {"max_steps": 9, "temperature": 1.0}
         about = {"clips": {"test": 12}, "shown": 8, "sft": {}, "grpo": grpo}
         page = bench("ablation").page(about | {"seeds": seeds})
-        assert "a start of its own" not in page and "12 test clips" in page
-        page, _, before = page.partition("## Clips whose answer parsed at the start")
+        assert "*Without think boxes* starts" not in page and "12 test clips" in page
+        page, _, before = page.partition("## Clips whose answer parses before and after")
         lines = {line.split(" | ")[0][2:]: line for line in page.splitlines() if line[:2] == "| "}
         cells = [cell.strip() for cell in lines["spatial reward: GIoU alone"].split("|")[1:-1]]
         assert cells[1:4] == ["3", "71.0", "58.0"]
@@ -395,34 +408,48 @@ class TestAblation:
         assert "- `beta-0.02`: 1 of 3 seeds are there" in missing
         assert sum(line.startswith("- ") for line in missing) == 17
         lines = {line.split(" | ")[0][2:]: line for line in before.splitlines() if line[:2] == "| "}
-        row = "| 3 | 1.0 | -1.0 ± 0.0 | +0.0 ± 0.0 | +2.0 ± 0.0 | +4.0 ± 2.5 | 88% |"
-        assert lines["spatial reward: L1 alone"].endswith(row)
-        assert lines["full: the paper's five rewards and credit"].endswith(row)
+        gains = "| 3 | 1.0 | +2.0 ± 0.0 | +4.0 ± 2.5 |"
+        assert lines["spatial reward: L1 alone"].endswith(f"{gains} -1.0 ± 0.0 | - | 88% |")
+        full = "full: the paper's five rewards and credit"
+        assert lines[full].endswith(f"{gains}  |  | 88% |")
         for of in seeds.values():
             of["sft-no-think"] = scores(66, 52.5)
         page = bench("ablation").page(about | {"seeds": seeds})
         assert "differs from the other by +2.5 ± 0.0 points of m_vIoU" in page
 
-    def test_gains_on_clips_that_parsed_before_and_after(self, bench, tmp_path, monkeypatch):
-        """Four clips: right before and after, broken since, mended since, and half right since."""
+    def test_accuracy_is_told_on_clips_that_parse_before_and_after(
+        self, bench, tmp_path, monkeypatch
+    ):
+        """Four clips: right before and after, broken since, mended since, half right before."""
         ablation = bench("ablation")
         sample, whole = shown_clip("0", 0, 8), Prediction(shown_clip("0", 0, 8).tube)
         half, broken = Prediction(shown_clip("0", 0, 3).tube), Prediction(None)
         samples = [replace(sample, id=str(k)) for k in range(4)]
         told = {
             "sft": dict(zip("0123", (whole, whole, broken, half), strict=True)),
-            "full": dict(zip("0123", (whole, broken, whole, whole), strict=True)),
+            "full": dict(zip("0123", (half, whole, whole, broken), strict=True)),
+            "l1": dict(zip("0123", (whole, broken, whole, whole), strict=True)),
         }
         monkeypatch.setattr(ablation, "read_completions", lambda path: told[path.parent.name])
         monkeypatch.setattr(ablation, "scores", lambda folder: {})
-        row = ablation.read_run(samples, tmp_path / "full")
-        lost, won = -1 / 3, (1 - 4 / 9) / 3  # of three clips; 4 of 9 frames were right before
-        assert row["before"]["m_tIoU"] == pytest.approx(lost + won)
-        assert row["before"]["unparsed"] == 1 and row["before"]["samples"] == 3
-        assert row["throughout"]["m_tIoU"] == pytest.approx((1 - 4 / 9) / 2)
-        assert row["throughout"]["unparsed"] == 0 and "form_share" not in row
+        row = ablation.read_run(samples, tmp_path / "l1")
+        gained = 1 - 4 / 9  # 4 of 9 frames were right before
+        assert row["over"]["start"]["m_tIoU"] == pytest.approx(gained / 2)  # of clips 0 and 3
+        assert row["over"]["start"]["samples"] == 2 and row["broken"] == 1
+        assert "full" not in row["over"] and row["form_share"] is None
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "metrics.json").touch()
+        (tmp_path / "l1").mkdir()
+        group = {"id": "c", "step": 1, "completions": ["a", "b"], "advantages": [1.0, -1.0]}
+        group |= {"total": [3.0, 0.0], "rewards": {"format": [1.0, 0.0]}}
+        (tmp_path / "l1" / "groups.jsonl").write_text(json.dumps(group) + "\n")
+        row = ablation.read_run(samples, tmp_path / "l1")
+        assert row["over"]["full"]["m_tIoU"] == pytest.approx(gained)  # of clip 0
+        assert row["form_share"] == pytest.approx(1)
+        assert "full" not in ablation.read_run(samples, tmp_path / "full")["over"]
         told["sft"] = dict.fromkeys("0123", broken)
-        assert ablation.read_run(samples, tmp_path / "full")["before"]["m_vIoU"] is None
+        over = ablation.read_run(samples, tmp_path / "l1")["over"]["start"]
+        assert over == {"m_tIoU": None, "m_vIoU": None, "samples": 0}
 
     def test_form_share_by_hand(self, bench):
         def group(total, kept):
@@ -543,9 +570,9 @@ class TestImitation:
         assert results["seeds"]["1"]["exact-grpo-64"]["m_vIoU"] == 0.58
         assert results["seeds"]["0"]["noisy-sft-64"]["cpu"] == 8.5
         page = imitation.page(json.loads(json.dumps(results)))
-        differences = "+15.5 ± 6.4 | +5.5 ± 6.4"  # of 15 and 16, and of 5 and 6
+        differences = "+10.0 ± 0.0 | +15.5 ± 6.4 | +5.5 ± 6.4"  # of 10 and 10, 15 and 16, 5 and 6
         assert f"| 64 | 2 | 41.0 | 51.0 | 56.5 | {differences} | Not told apart. |" in page
-        one = "| 64 | 1 | 40.0 | 50.0 | 55.0 | +15.0 | +5.0 | One seed says nothing yet. |"
+        one = "| 64 | 1 | 40.0 | 50.0 | 55.0 | +10.0 | +15.0 | +5.0 | One seed says nothing yet. |"
         assert one in page
         missing = page.partition("Still to be run:\n\n")[2].splitlines()
         assert len(missing) == 10 and missing[0] == "- `exact` 64: 2 of 3 seeds are there"

@@ -300,9 +300,10 @@ figure
 # An answer without think boxes is half as long, and the tiny model breaks almost none of them. So thinking in boxes
 # does not pay for this model. The paper's model is 4,000 times larger.
 #
-# All other intervals hold 0. Five seeds tell about 1 to 2 points apart here, and three seeds tell less. So these runs
-# neither confirm nor refute what the paper found for GIoU alone and L1 alone.
-# [docs/ablation.md](../docs/ablation.md) has all numbers, and lesson 06 compares kinds of credit.
+# All other intervals hold 0. Five seeds tell about 1 to 2 points apart here, and three seeds tell less. For GIoU
+# alone and L1 alone, a loss as large as the paper's lies outside our intervals. So it does not appear with this model
+# and these clips. That says nothing about the paper's model. [docs/ablation.md](../docs/ablation.md) has all numbers,
+# and lesson 06 compares kinds of credit.
 
 # %% [markdown]
 # The paper also names what its model fails at. These are small or distant things in frames of 336 pixels,
