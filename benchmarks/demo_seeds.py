@@ -3,11 +3,10 @@
 For each seed: `stvgkit demo`, then its two checkpoints on test clips that nothing was chosen by,
 and the same SFT continued from its checkpoint for as many steps as fit into the time that GRPO
 trained, with the answers that it was shown before ("SFT for as long", the baseline; `--longer`
-names its seeds where not all are wanted). `--informed` names the seeds of SFT that goes on for as
-long and is shown the answers to GRPO's clips as well. The page has every row's mean and standard
-deviation over the seeds, the gains seed by seed with their 95 % intervals, and seconds.
+names its seeds where not all are wanted). The page has every row's mean and standard deviation over
+the seeds, the gains seed by seed with their 95 % intervals, and seconds.
 
-Run: python benchmarks/demo_seeds.py --seeds 0 1 2 [--longer 0] [--informed 0]
+Run: python benchmarks/demo_seeds.py --seeds 0 1 2 [--longer 0]
          [--json data_samples/logs/demo_seeds.json] [--write docs/results.md]
      python benchmarks/demo_seeds.py --json FILE --write docs/results.md     the page alone
 """
@@ -44,11 +43,7 @@ from stvgkit.training.trainers import sft
 from stvgkit.tubes import Span
 from stvgkit.viewing.widgets.group_inspector import read_groups
 
-LONGER = {
-    "longer": "SFT for as long as SFT + GRPO",
-    "informed": "SFT for as long as SFT + GRPO, shown the answers to GRPO's clips too",
-}
-ROWS = demo.ROWS | LONGER
+ROWS = demo.ROWS | {"longer": "SFT for as long as SFT + GRPO"}
 TUNED = ("sft", "grpo")
 BUDGET = demo.FULL
 TESTED = BUDGET.clips["test"]
@@ -58,14 +53,12 @@ CLIPS = {"test": 2 * TESTED}  # the second half is fresh: no choice has seen it
 def stages(
     seeds: Sequence[int],
     longer: Sequence[int],
-    informed: Sequence[int],
     out: Path,
     done: Set[Run] = frozenset(),
 ) -> list[list[Run]]:
     """The demos, then what starts from their checkpoints, where that is not done."""
     after = [("fresh", seed) for seed in seeds]
     after += [("longer", seed) for seed in seeds if seed in longer]
-    after += [("informed", seed) for seed in seeds if seed in informed]
     wanted = [run for run in after if run not in done]
     for _, seed in wanted:
         check_start(out, ("demo", seed), done)
@@ -73,7 +66,7 @@ def stages(
 
 
 def run_one(out: Path, name: str, seed: int) -> None:
-    """Make the run `demo`, `fresh`, `longer` or `informed` of a seed."""
+    """Make the run `demo`, `fresh` or `longer` of a seed."""
     folder = out / f"seed{seed}" / name
     if name == "demo":
         demo.run(folder, seed=seed)
@@ -102,7 +95,7 @@ def train_longer(folder: Path, *, seed: int):
     share = train_seconds(made / "grpo") / train_seconds(made / "sft")
     settings = BUDGET.sft | {"max_steps": max(1, round(share * BUDGET.sft["max_steps"]))}
     train, test = (demo.read_split(made, split, BUDGET.clips[split]) for split in ("train", "test"))
-    shown = train if folder.name == "informed" else train[: BUDGET.shown]
+    shown = train[: BUDGET.shown]
     model = demo.tune(sft, str(made / "sft"), shown, folder, seed=seed + 1000, **settings)
     return demo.evaluate(model, test, folder)
 
@@ -166,13 +159,13 @@ def form_by_length(folder: Path) -> dict[str, dict[str, int]]:
 
 
 def gather(out: Path) -> dict:
-    """Scores of every run that is there, `{seed: {"demo", "fresh", "longer", "informed"}}`."""
+    """Scores of every run that is there, `{seed: {"demo", "fresh", "longer"}}`."""
     return finished(out, read_run)
 
 
 def read_run(folder: Path) -> dict:
     """The scores of a run; of a demo also what its answers and groups are like."""
-    if folder.name in LONGER:
+    if folder.name == "longer":
         return scores(folder) | {"trained": train_seconds(folder)}
     metrics = json.loads((folder / "metrics.json").read_text())
     if folder.name == "fresh":
@@ -238,7 +231,10 @@ def page(results: dict) -> str:
 
 def _all_clips(seeds: list[dict]) -> list[str]:
     """The rows, and what SFT + GRPO gains over the others, seed by seed."""
-    flat = [runs["demo"]["rows"] | {k: runs[k] for k in LONGER if k in runs} for runs in seeds]
+    flat = [
+        runs["demo"]["rows"] | ({"longer": runs["longer"]} if "longer" in runs else {})
+        for runs in seeds
+    ]
     scored = {row: [rows[row] for rows in flat if row in rows] for row in ROWS}
     names = {}
     for row, found in scored.items():
@@ -253,7 +249,7 @@ def _all_clips(seeds: list[dict]) -> list[str]:
         "",
         *_head(demo.METRICS, "over"),
     ]
-    for row in ("sft", *LONGER):
+    for row in ("sft", "longer"):
         if scored[row]:
             both = [rows for rows in flat if row in rows]
             lines.append(_gains(names[row], [(rows["grpo"], rows[row]) for rows in both]))
@@ -262,20 +258,17 @@ def _all_clips(seeds: list[dict]) -> list[str]:
 
 def _equal_time(seeds: list[dict]) -> list[str]:
     """What SFT for as long is, and how long it trained."""
-    told = []
-    for row, title in LONGER.items():
-        both = [(runs[row]["trained"], runs["demo"]["trained"]) for runs in seeds if row in runs]
-        if both:
-            spent = [f"{mine:.0f} ({grpo:.0f})" for mine, grpo in both]
-            told.append(f"- {title}: {', '.join(spent)} s.")
-    if not told:
+    spent = [
+        f"{runs['longer']['trained']:.0f} ({runs['demo']['trained']:.0f})"
+        for runs in seeds
+        if "longer" in runs
+    ]
+    if not spent:
         return []
     return [
         "*SFT for as long* goes on from the SFT checkpoint for as many steps as fit into the "
         "seconds that GRPO trained, at the pace of the first SFT. Its learning rate begins anew. "
-        "Seconds of training of each seed, with GRPO's in brackets:",
-        "",
-        *told,
+        f"Seconds of training, with GRPO's of the same seed in brackets: {', '.join(spent)}.",
         "",
     ]
 
@@ -431,10 +424,9 @@ def _mean(values: Sequence[float], form: str) -> str:
 def main() -> None:
     parser = options(__doc__, "out/seeds")
     parser.add_argument("--longer", type=int, nargs="*", help="seeds of SFT for as long; all")
-    parser.add_argument("--informed", type=int, nargs="*", default=[], help="seeds of that row")
     args = parser.parse_args()
     longer = args.seeds if args.longer is None else args.longer
-    wanted = partial(stages, args.seeds, longer, args.informed, args.out)
+    wanted = partial(stages, args.seeds, longer, args.out)
     work(args, wanted, run_one, gather, page, json.loads(json.dumps(asdict(BUDGET))), CLIPS)
 
 

@@ -130,7 +130,6 @@ class TestDemoSeeds:
         results = shipped(root, "demo_seeds")
         for runs in results["seeds"].values():
             runs.pop("longer", None)
-            runs.pop("informed", None)
         page = bench("demo_seeds").page(results)
         assert "SFT for as long" not in page and "## Gain of SFT + GRPO" in page
         with pytest.raises(SystemExit, match="no demo is done yet"):
@@ -138,13 +137,13 @@ class TestDemoSeeds:
 
     def test_what_starts_from_a_demo_waits_for_it_and_for_no_other(self, bench, tmp_path):
         stages = bench("demo_seeds").stages
-        first, then = stages([0, 2], [2], [], tmp_path)
+        first, then = stages([0, 2], [2], tmp_path)
         assert first == [("demo", 0), ("demo", 2)]
         assert then == [("fresh", 0), ("fresh", 2), ("longer", 2)]
         done = {("demo", 0), ("fresh", 0)}
-        assert stages([0], [], [], tmp_path, done) == [[], []]
+        assert stages([0], [], tmp_path, done) == [[], []]
         with pytest.raises(SystemExit, match="seed 0 was begun elsewhere: copy its folder demo"):
-            stages([0], [], [0], tmp_path, done)
+            stages([0], [0], tmp_path, done)
 
     def test_form_by_length_takes_the_first_quarter(self, bench, tmp_path):
         says = ["<time> 2 - 4 </time>", "<time> 2 - 4 </time>", "<time> 0 - 0 </time>", "no time"]
