@@ -21,6 +21,15 @@ def scores(m_tiou, m_viou):
     return {"m_tIoU": m_tiou / 100, "m_vIoU": m_viou / 100}
 
 
+LESSON = "notebooks/py/06_grpo_with_trl.py"
+
+
+def sentences(root, name):
+    """The text of a page or lesson on one line, without marks."""
+    text = (root / name).read_text().replace("\n# ", "\n")
+    return " ".join(text.replace("*", "").split())
+
+
 def shown_clip(name, start, end):
     """A clip of 29 frames, of which every 4th is shown, with one box from `start` to `end`."""
     frames = list(range(start, end + 1))
@@ -52,10 +61,7 @@ class TestDemoSeeds:
         """The figures of README's and lesson 06's sentences, reckoned anew."""
         demos = [runs["demo"] for runs in shipped(root, "demo_seeds")["seeds"].values()]
         fresh = [runs["fresh"] for runs in shipped(root, "demo_seeds")["seeds"].values()]
-        readme, lesson = (
-            " ".join((root / name).read_text().replace("\n# ", "\n").replace("**", "").split())
-            for name in ("README.md", "notebooks/py/06_grpo_with_trl.py")
-        )
+        readme, lesson = sentences(root, "README.md"), sentences(root, LESSON)
 
         def gains(runs, clips, metric):
             rows = [of[clips] for of in runs]
@@ -449,6 +455,33 @@ class TestAblation:
         told["sft"] = dict.fromkeys("0123", broken)
         over = ablation.read_run(samples, tmp_path / "l1")["over"]["start"]
         assert over == {"m_tIoU": None, "m_vIoU": None, "samples": 0}
+
+    def test_lessons_quote_the_shipped_scores(self, bench, root):
+        rows = list(shipped(root, "ablation")["seeds"].values())
+
+        def over(name, other, metric="m_vIoU"):
+            return bench("many_runs").gained([row[name]["over"][other][metric] for row in rows])
+
+        def mean(name, other, metric="m_vIoU"):
+            return over(name, other, metric).split()[0].lstrip("+-")
+
+        lesson = sentences(root, LESSON)
+        for said in (
+            f"whole gains nothing there: {over('full', 'start')} points of m_vIoU over SFT. It "
+            f"loses {mean('full', 'start', 'm_tIoU')} points of m_tIoU",
+            f"Parts and boxes gain accuracy: {mean('parts', 'start')} and {mean('boxes', 'start')} "
+            f"points of m_vIoU over SFT, and {mean('parts', 'full')} and {mean('boxes', 'full')} "
+            "over whole",
+            f"It breaks up to {max(row['parts']['broken'] for row in rows)} answers",
+        ):
+            assert said in lesson
+        lead, start = (
+            100 * np.mean([row[mine]["m_vIoU"] - row[other]["m_vIoU"] for row in rows])
+            for mine, other in (("no-think-boxes", "full"), ("sft-no-think", "sft"))
+        )
+        lesson = sentences(root, "notebooks/py/07_evaluation.py")
+        assert f"ends {lead:.1f} points ahead, where the paper's ends 2.3 behind" in lesson
+        assert f"its SFT was {start:.1f} ahead" in lesson
 
     def test_form_share_by_hand(self, bench):
         def group(total, kept):
