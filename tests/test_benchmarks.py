@@ -12,6 +12,7 @@ import pytest
 from stvgkit.datasets import Sample
 from stvgkit.predictions import Prediction
 from stvgkit.tubes import Span, Tube
+from stvgkit.viewing.plots import imitation_lines, imitation_scores
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.slow
@@ -586,6 +587,24 @@ class TestImitation:
         imitation.run_one(tmp_path, "exact-start-64", 0)
         assert not folder.exists()
 
+    def test_texts_quote_the_shipped_scores(self, root):
+        cells = imitation_scores(shipped(root, "imitation"))
+        mean = {cell: 100 * np.mean(seeds, axis=0) for cell, seeds in cells.items()}
+
+        def gains(part, *numbers, who="exact"):  # over the start; part 1 is SFT, 2 is GRPO
+            told = [f"{mean[who, n][part] - mean[who, n][0]:.1f}" for n in numbers]
+            return " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
+
+        few, many = (64, 128, 256), (672, 1344)
+        readme, lesson = sentences(root, "README.md"), sentences(root, LESSON)
+        assert f"gains {gains(2, *few)} points of m_vIoU over that start" in readme
+        assert f"SFT gains {gains(1, *many)} points, and GRPO {gains(2, *many)}." in readme
+        assert f"SFT on 672 clips ends at {mean['exact', 672][1]:.1f}," in readme
+        assert f"GRPO gains {gains(2, *few)} points over the start." in lesson
+        assert f"SFT gains {gains(1, *many)} points, and GRPO {gains(2, *many)}." in lesson
+        lost = gains(1, 256, who="noisy").removeprefix("-")
+        assert f"reads wrong answers again loses {lost} points there" in lesson
+
     def test_gathering_and_the_page(self, bench, tmp_path):
         imitation = bench("imitation")
         of_parts = {"start": [40, 42], "sft": [50, 52], "grpo": [55, 58]}
@@ -609,6 +628,4 @@ class TestImitation:
         missing = page.partition("Still to be run:\n\n")[2].splitlines()
         assert len(missing) == 10 and missing[0] == "- `exact` 64: 2 of 3 seeds are there"
         assert missing[-1] == "- `noisy` 1,344: 0 of 3 seeds are there"
-        from stvgkit.viewing.plots import imitation_lines
-
         assert imitation_lines(results).data[4].y == pytest.approx((56.5,))
