@@ -603,7 +603,7 @@ class TestImitation:
         assert f"GRPO gains {gains(2, *few)} points over the start." in lesson
         assert f"SFT gains {gains(1, *many)} points, and GRPO {gains(2, *many)}." in lesson
         lost = gains(1, 256, who="noisy").removeprefix("-")
-        assert f"reads wrong answers again loses {lost} points there" in lesson
+        assert f"reads wrong answers again loses {lost} points at 256" in lesson
 
     def test_gathering_and_the_page(self, bench, tmp_path):
         imitation = bench("imitation")

@@ -376,8 +376,8 @@ imitation_lines(imitation)
 # again gains nothing. A part of GRPO's gain is form: with 64 answers, a third breaks at the start. With 672 and 1,344
 # answers it is the other way round. SFT gains 6.0 and 5.3 points, and GRPO 1.0 and 1.4.
 #
-# With annotators who err, GRPO gains as much at 64 answers. At 256 its gain is no longer told apart from none: its
-# rewards err too. SFT that reads wrong answers again loses 10.8 points there.
+# With annotators who err, GRPO gains as much at 64 and 128 answers. From 256 on its gain is not told apart from none:
+# its rewards err too. SFT that reads wrong answers again loses 10.8 points at 256.
 #
 # So GRPO is the better teacher where few answers are written, and other clips can be scored. Where many are written,
 # imitation teaches more in the same time. [docs/imitation.md](../docs/imitation.md) has the numbers.
