@@ -247,8 +247,8 @@ figure.update_layout(xaxis_title="frames that the answer names", yaxis_title="of
 # - SFT is longer. It sees the answers to 448 clips for 140 steps, and more than nine in ten test answers
 #   parse. What GRPO gains then cannot be form alone.
 # - GRPO takes 320 steps on 2,560 other clips, each of which comes once. It samples at temperature 1.0.
-# - A broken answer is stopped at its break. All its rewards are 0 whatever follows, and the blame stays where
-#   the mistake is.
+# - A broken answer is stopped at its break. All its rewards are 0 whatever follows, and only the tokens up to
+#   the break are blamed.
 # - The credit is *boxes*.
 #
 # GRPO trains a LoRA adapter. Credit, temperature and the length of SFT were chosen on validation clips with
@@ -256,8 +256,8 @@ figure.update_layout(xaxis_title="frames that the answer names", yaxis_title="of
 # test clips too. So there are 256 *fresh* test clips as well, which were scored once, when all was chosen.
 # `python benchmarks/demo_seeds.py --seeds 0 1 2 3 4` makes these runs.
 #
-# The cell prints each gain with ±, half of its 95 % interval over the seeds. Where the
-# interval holds 0, we say that the two are *not told apart*. It does not cover the choice of the clips.
+# The cell prints each gain with ±, half of its 95 % interval over the seeds. Where the interval holds 0, we say
+# that the two are *not told apart*. It does not cover the choice of the clips.
 
 # %%
 where = {
