@@ -255,9 +255,6 @@ figure.update_layout(xaxis_title="frames that the answer names", yaxis_title="of
 # seeds 1 and 4, the other settings with seed 0 before. Earlier versions of the demo were scored on the 256
 # test clips too. So there are 256 *fresh* test clips as well, which were scored once, when all was chosen.
 # `python benchmarks/demo_seeds.py --seeds 0 1 2 3 4` makes these runs.
-#
-# The cell prints each gain with ±, half of its 95 % interval over the seeds. Where the interval holds 0, we say
-# that the two are *not told apart*. It does not cover the choice of the clips.
 
 # %%
 where = {
@@ -267,6 +264,10 @@ where = {
     "those of them that parsed before, fresh": ("fresh", "parsed_before"),
     "held-out colours, shapes, motions": ("demo", "novel"),
 }
+
+# %% [markdown]
+# The next cell prints each gain with ±, half of its 95 % interval over the seeds. Where the interval holds 0, we say
+# that the two are *not told apart*. It does not cover the choice of the clips.
 
 # %%
 T95 = {3: 4.303, 5: 2.776}  # Student's t, by the number of values
