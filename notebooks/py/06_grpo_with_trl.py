@@ -382,7 +382,8 @@ imitation_lines(imitation)
 #
 # So GRPO is the better teacher where few answers are written, and other clips can be scored. Where many are written,
 # imitation teaches more in the same time. [docs/imitation.md](../docs/imitation.md) has the numbers.
-#
+
+# %% [markdown]
 # **Change and watch.** Set `group` in section 2 to another group of `mixed`. Find an answer with a good time
 # that is blamed under *whole*.
 #
