@@ -201,9 +201,9 @@ class TestImitationLines:
         assert (start.name, sft.name, grpo.name) == ("start", "SFT goes on", "GRPO")
         assert start.x == sft.x == grpo.x == (64,) and noisy.x == (128,)
         assert [line.y for line in (start, sft, grpo)] == [
-            pytest.approx((mean,)) for mean in (0.2, 0.6, 0.6)
+            pytest.approx((mean,)) for mean in (20, 60, 60)
         ]
-        assert sft.error_y.array == pytest.approx((0.02**0.5,)) and noisy.error_y.array == (0.0,)
+        assert sft.error_y.array == pytest.approx((200**0.5,)) and noisy.error_y.array == (0.0,)
         titles = [note.text for note in figure.layout.annotations]
         assert titles == ["exact annotators", "noisy annotators"]
 
