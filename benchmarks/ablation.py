@@ -27,6 +27,7 @@ from many_runs import (
     interval,
     options,
     scores,
+    undecided,
     with_half,
     work,
 )
@@ -260,10 +261,10 @@ def _own_start(seeds: dict) -> str:
     pairs = [(of["sft-no-think"], of["sft"]) for of in seeds.values() if "sft-no-think" in of]
     if not pairs:
         return ""
-    lead = interval([100 * (own["m_vIoU"] - other["m_vIoU"]) for own, other in pairs])
+    lead = gained([own["m_vIoU"] - other["m_vIoU"] for own, other in pairs])
     return (
         " *Without think boxes* starts from an SFT of its own, which never saw think boxes. Before "
-        f"any GRPO this start differs from the other by {with_half(*lead)} points of m_vIoU, so "
+        f"any GRPO this start differs from the other by {lead} points of m_vIoU, so "
         "not all of the row's difference to *full* comes from GRPO."
     )
 
@@ -304,7 +305,7 @@ def _accuracy(names: list[str], seeds: dict) -> list[str]:
     for name in names:
         rows = [of[name] for of in seeds.values() if {name, "full"} <= set(of)]
         gains = [
-            "" if name == other else gained([row["over"][other][metric] for row in rows])
+            "" if name == other else gained([_over(row, other, metric) for row in rows])
             for other in ("start", "full")
             for metric in SHOWN
         ]
@@ -314,6 +315,11 @@ def _accuracy(names: list[str], seeds: dict) -> list[str]:
         cells = [str(len(rows)), broken, *gains, form]
         lines.append(f"| {ROWS[name].title} | {' | '.join(cells)} |")
     return lines
+
+
+def _over(row: dict, other: str, metric: str) -> float | None:
+    """None where the row was gathered on a machine that does not have the other run."""
+    return row["over"][other][metric] if other in row["over"] else None
 
 
 def _pairs(name: str, seeds: dict) -> list[tuple[dict, dict]]:
@@ -347,10 +353,8 @@ def in_words(mean: float, half: float, paper: float | None) -> str:
     >>> in_words(-3.0, float("inf"), -1.9)
     'one seed says nothing yet'
     """
-    if not np.isfinite(half):
-        return "one seed says nothing yet"
-    if abs(mean) <= half:
-        return "not told apart"
+    if why := undecided(mean, half):
+        return why
     if not paper:
         return "better than full" if mean > 0 else "worse than full"
     return "same direction as in the paper" if mean * paper > 0 else "opposite to the paper"

@@ -27,6 +27,7 @@ from many_runs import (
     interval,
     options,
     scores,
+    undecided,
     with_half,
     work,
 )
@@ -44,7 +45,6 @@ from stvgkit.tubes import Span
 from stvgkit.viewing.widgets.group_inspector import read_groups
 
 ROWS = demo.ROWS | {"longer": "SFT for as long as SFT + GRPO"}
-TUNED = ("sft", "grpo")
 BUDGET = demo.FULL
 TESTED = BUDGET.clips["test"]
 CLIPS = {"test": 2 * TESTED}  # the second half is fresh: no choice has seen it
@@ -83,7 +83,7 @@ def score_fresh(folder: Path, samples: Sequence[Sample]) -> None:
         step: demo.measured(
             folder / step, lambda own: demo.evaluate(load(str(made / own.name)), samples, own)
         )
-        for step in TUNED
+        for step in demo.TUNED
     }
     found = {"rows": rows, "parsed_before": demo.parsed_before(folder, samples)}
     write_json(folder / "metrics.json", found)
@@ -134,7 +134,7 @@ def gain_by_form(out: Path, samples: Sequence[Sample]) -> dict[str, float]:
 
     They add up to the whole gain.
     """
-    told = {row: read_completions(out / row / "predictions.jsonl") for row in ("sft", "grpo")}
+    told = {row: read_completions(out / row / "predictions.jsonl") for row in demo.TUNED}
     after, before = (sample_scores(samples, told[row])["vIoU"] for row in ("grpo", "sft"))
     broken = np.array([told["sft"][sample.id].tube is None for sample in samples])
     gain = (after - before) / len(samples)
@@ -282,7 +282,7 @@ def _parsed_before(parsed: list[dict]) -> list[str]:
         "breaks count as 0; *unparsed* is how many these are.",
         "",
         *_head([*head[:-1], "clips"]),
-        *(_line(ROWS[row], [rows[row] for rows in parsed], head) for row in TUNED),
+        *(_line(ROWS[row], [rows[row] for rows in parsed], head) for row in demo.TUNED),
         _gains("gain", [(rows["grpo"], rows["sft"]) for rows in parsed]),
     ]
 
@@ -312,7 +312,7 @@ def _fresh(fresh: list[dict]) -> list[str]:
         "everything was chosen.",
         "",
         *_head(head),
-        *(_line(ROWS[row], [of[row] for of in rows], head) for row in TUNED),
+        *(_line(ROWS[row], [of[row] for of in rows], head) for row in demo.TUNED),
         "",
         *_head(demo.METRICS, "gain of SFT + GRPO"),
         _gains("all of them", [(of["grpo"], of["sft"]) for of in rows]),
@@ -328,19 +328,16 @@ def _held_out(novel: list[dict]) -> list[str]:
         f"## Colours, shapes and motions held out of training ({clips} clips)",
         "",
         *_head(head),
-        *(_line(ROWS[row], [rows[row] for rows in novel], head) for row in TUNED),
+        *(_line(ROWS[row], [rows[row] for rows in novel], head) for row in demo.TUNED),
     ]
 
 
 def _best_of_eight(demos: list[dict]) -> list[str]:
     """pass@8: whether a model can say more than before, or only picks better."""
-    best = [_mean([100 * rows["pass@8"][row] for rows in demos], ".1f") for row in TUNED]
+    best = [_mean([100 * rows["pass@8"][row] for rows in demos], ".1f") for row in demo.TUNED]
     mean, half = interval([100 * (of["pass@8"]["grpo"] - of["pass@8"]["sft"]) for of in demos])
-    said = f"The gain is {with_half(mean, half)} points"
-    if not np.isfinite(half):
-        said += ", and one seed says nothing yet"
-    elif abs(mean) <= half:
-        said += ", so the two are not told apart"
+    why, link = undecided(mean, half), "and" if len(demos) == 1 else "so the two are"
+    said = f"The gain is {with_half(mean, half)} points" + (f", {link} {why}" if why else "")
     return [
         "## Best of eight",
         "",

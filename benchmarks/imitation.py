@@ -32,7 +32,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from many_runs import CLIPS, Run, finished, gained, interval, options, scores, work
+from many_runs import CLIPS, Run, finished, gained, interval, options, scores, undecided, work
 from pages import picture
 
 from stvgkit import demo
@@ -248,10 +248,8 @@ def in_words(mean: float, half: float) -> str:
     >>> in_words(3.0, 1.0), in_words(-3.0, 1.0), in_words(1.0, 3.0), in_words(1.0, float("inf"))
     ('GRPO is ahead.', 'SFT is ahead.', 'Not told apart.', 'One seed says nothing yet.')
     """
-    if not np.isfinite(half):
-        return "One seed says nothing yet."
-    if abs(mean) <= half:
-        return "Not told apart."
+    if why := undecided(mean, half):
+        return f"{why.capitalize()}."
     return "GRPO is ahead." if mean > 0 else "SFT is ahead."
 
 

@@ -211,6 +211,17 @@ def with_half(mean: float, half: float) -> str:
     return f"{mean:+.1f}" + (f" ± {half:.1f}" if np.isfinite(half) else "")
 
 
+def undecided(mean: float, half: float) -> str | None:
+    """Why a difference with this interval says nothing; None where the interval leaves out 0.
+
+    >>> undecided(1.0, 3.0), undecided(1.0, float("inf")), undecided(3.0, 1.0)
+    ('not told apart', 'one seed says nothing yet', None)
+    """
+    if not np.isfinite(half):
+        return "one seed says nothing yet"
+    return "not told apart" if abs(mean) <= half else None
+
+
 def gained(differences: Sequence[float | None]) -> str:
     """The mean of differences in points, with half of its interval; None where nothing was scored.
 

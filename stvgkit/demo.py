@@ -29,6 +29,7 @@ ROWS = {
     "sft": "SFT",
     "grpo": "SFT + GRPO",
 }
+TUNED = ("sft", "grpo")  # the rows that are checkpoints of this demo
 PACKAGES = ("stvgkit", "torch", "transformers", "trl")
 TRIES, TRIED = 8, 64  # answers sampled for pass@8, and the clips that are asked about
 TEMPERATURE = 0.5  # at which they are sampled
@@ -126,9 +127,9 @@ def _run(out: Path, seed: int, smoke: bool) -> dict:
         step: measured(
             out / step / "novel", lambda folder: evaluate(load(str(folder.parent)), novel, folder)
         )
-        for step in ("sft", "grpo")
+        for step in TUNED
     }
-    tried = {step: best_answers(out / step, test[:TRIED])["pass@8"] for step in ("sft", "grpo")}
+    tried = {step: best_answers(out / step, test[:TRIED])["pass@8"] for step in TUNED}
     before = parsed_before(out, test)
     metrics = {
         "seed": seed,
@@ -202,7 +203,7 @@ def parsed_before(out: Path, samples: Sequence[Sample]) -> dict:
 
     Their form was right before. The answers that GRPO breaks count as 0; `unparsed` counts them.
     """
-    told = {step: read_completions(out / step / "predictions.jsonl") for step in ("sft", "grpo")}
+    told = {step: read_completions(out / step / "predictions.jsonl") for step in TUNED}
     samples = [sample for sample in samples if told["sft"][sample.id].tube is not None]
     rows = {}
     for step, answers in told.items():
